@@ -1,0 +1,83 @@
+"""The checkpoint: the identity of an embedding space, and how its model is reached.
+
+Two vectors may be compared only under one `fingerprint`: the hash of everything that shapes a vector.
+Limits and the endpoint are kept with it, but shape no vector and so are not part of the identity.
+"""
+
+import hashlib
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from tierloom.errors import CheckpointMismatch
+from tierloom.sealed import canonical, seal, unseal
+
+FORMAT: Final = 1
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Dimensions = Annotated[int, msgspec.Meta(ge=1, le=65536)]
+
+
+class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What shapes a vector.
+
+    `trained_prefixes` are the prefix dimensions the model was trained to serve (MRL, arXiv:2205.13147).
+    `post_processing` lists the steps between the model's answer and the stored vector, in order.
+    """
+
+    provider: Literal["wordllama", "openai"]
+    model: str
+    revision: str
+    dimensions: Dimensions
+    trained_prefixes: tuple[Dimensions, ...]
+    document_prompt: str = ""
+    query_prompt: str = ""
+    post_processing: tuple[Literal["unit-norm"], ...] = ("unit-norm",)
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one request may hold. Tokens are those of the checkpoint's tokenizer."""
+
+    inputs_per_request: Positive = 2048
+    tokens_per_request: Positive = 300_000
+    tokens_per_input: Positive = 8191
+
+
+class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the model answers. The key itself is never stored: only the name of the variable that holds it."""
+
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+
+
+class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An embedding space with the tokenizer, limits and endpoint of the model that fills it.
+
+    `tokenizer` is `tiktoken:<model>`, `wordllama`, `huggingface:<path of a tokenizer.json>` or `utf8-bytes`
+    (one token per byte: an upper bound for every byte-level vocabulary).
+    """
+
+    space: Space
+    tokenizer: str = "utf8-bytes"
+    limits: Limits = Limits()
+    endpoint: Endpoint = Endpoint()
+    format: Literal[1] = FORMAT
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits of the sha256 of the space."""
+        return hashlib.sha256(canonical(msgspec.to_builtins(self.space))).hexdigest()[:32]
+
+    def to_bytes(self) -> bytes:
+        return seal(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, fingerprint: str) -> "Checkpoint":
+        """The checkpoint stored under `fingerprint`. Raises `CheckpointMismatch` if it is another one."""
+        checkpoint = unseal(data, cls, f"checkpoint {fingerprint}", FORMAT)
+        if checkpoint.fingerprint != fingerprint:
+            raise CheckpointMismatch(
+                f"the object of checkpoint {fingerprint} holds checkpoint {checkpoint.fingerprint} "
+                f"({checkpoint.space.provider} {checkpoint.space.model})"
+            )
+        return checkpoint

@@ -1,0 +1,96 @@
+"""A collection: what `init` fixes for good, so that no later command repeats or contradicts it."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from tierloom.checkpoint import Checkpoint, Dimensions, Positive
+from tierloom.errors import CheckpointError
+
+TierName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
+
+
+class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One serving prefix and the parameters of its graphs (usearch's names)."""
+
+    name: TierName
+    dimensions: Dimensions
+    metric: Literal["cos"] = "cos"
+    connectivity: Positive = 16
+    expansion_add: Positive = 128
+    expansion_search: Positive = 128
+
+
+class Chunking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How documents are cut: at most `max_tokens` a chunk, `overlap_tokens` of them shared with the one before."""
+
+    max_tokens: Positive = 512
+    overlap_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rows of the artifacts. A block is the unit of embedding: what a crash may cost."""
+
+    block_chunks: Positive = 4096
+    vector_shard_rows: Positive = 131_072
+    index_shard_rows: Positive = 1_048_576
+
+
+class Collection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`prefix_dimensions` is the length of the stored int8 prefix: the largest tier."""
+
+    checkpoint: Fingerprint
+    prefix_dimensions: Dimensions
+    tiers: tuple[Tier, ...]
+    chunking: Chunking = Chunking()
+    sizes: Sizes = Sizes()
+    untrained_prefixes: bool = False
+
+    def tier(self, dimensions: int) -> Tier:
+        """The tier of these dimensions. Raises `CheckpointError` that lists those there are."""
+        for tier in self.tiers:
+            if tier.dimensions == dimensions:
+                return tier
+        known = ", ".join(str(tier.dimensions) for tier in self.tiers)
+        raise CheckpointError(f"this collection has no tier of {dimensions} dimensions; it has {known}")
+
+
+def plan_tiers(
+    checkpoint: Checkpoint,
+    dimensions: tuple[int, ...],
+    untrained_prefixes: bool,
+    connectivity: int = 16,
+    expansion_add: int = 128,
+    expansion_search: int = 128,
+) -> tuple[Tier, ...]:
+    """Tiers of these dimensions, smallest first.
+
+    Raises `CheckpointError` when one lies beyond the native dimensions, is named twice, or is not among the
+    trained prefixes and `untrained_prefixes` was not chosen.
+    """
+    _refuse_unfit(checkpoint, dimensions, untrained_prefixes)
+    return tuple(
+        Tier(
+            name=str(d),
+            dimensions=d,
+            connectivity=connectivity,
+            expansion_add=expansion_add,
+            expansion_search=expansion_search,
+        )
+        for d in sorted(dimensions)
+    )
+
+
+def _refuse_unfit(checkpoint: Checkpoint, dimensions: tuple[int, ...], untrained_prefixes: bool) -> None:
+    space = checkpoint.space
+    if not dimensions or len(set(dimensions)) != len(dimensions) or min(dimensions) < 1:
+        raise CheckpointError(f"tiers {list(dimensions)}: name each tier's dimensions once, each at least 1")
+    if too_large := [d for d in dimensions if d > space.dimensions]:
+        raise CheckpointError(f"tiers {too_large} lie beyond the {space.dimensions} dimensions of {space.model}")
+    untrained = [d for d in dimensions if d not in space.trained_prefixes and d != space.dimensions]
+    if untrained and not untrained_prefixes:
+        raise CheckpointError(
+            f"{space.model} was trained for prefixes of {list(space.trained_prefixes)} dimensions, not {untrained}; "
+            "choose among those, or accept what such tiers lose with --untrained-prefixes"
+        )

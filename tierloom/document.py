@@ -1,0 +1,53 @@
+"""Documents and chunks: what is read, and the pieces that are embedded."""
+
+import hashlib
+from dataclasses import dataclass
+
+KEY_BYTES = 8
+CONTENT_HASH_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a document was read: `source` as the user would name it, `offset` in bytes into it."""
+
+    source: str
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The unit of change. `text` is Markdown if `markdown` is set, else plain text; `metadata` a JSON object."""
+
+    document_id: str
+    sequence: int
+    text: str
+    metadata: str
+    origin: Origin
+    title: str = ""
+    markdown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document. `model_input` is exactly what the model is sent."""
+
+    document_id: str
+    ordinal: int
+    sequence: int
+    heading: str
+    text: str
+    metadata: str
+    model_input: str
+    origin: Origin
+
+    @property
+    def content_hash(self) -> bytes:
+        """16 bytes of BLAKE2b over the bytes sent to the model."""
+        return hashlib.blake2b(self.model_input.encode(), digest_size=CONTENT_HASH_BYTES).digest()
+
+
+def document_key(document_id: str) -> int:
+    """The 64-bit hash under which a document's rows are sorted. Keys may collide; ids decide."""
+    digest = hashlib.blake2b(document_id.encode(), digest_size=KEY_BYTES).digest()
+    return int.from_bytes(digest, "little")

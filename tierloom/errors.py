@@ -1,0 +1,123 @@
+"""Every error that Tierloom raises on purpose.
+
+TierloomError
+├── InputError                 what the user named cannot be used as it is
+│   ├── SourceError            a source that matches nothing, or lacks a named field
+│   ├── CollectionExists       `init` on a store that already holds a collection
+│   ├── NotACollection         a store without a manifest
+│   ├── QueryError             a query of the wrong dimensions, type or value
+│   └── CheckpointError        a model that is unknown, badly declared, or not made for these tiers
+├── CheckpointMismatch         two embedding spaces would meet
+├── FormatTooNew               written by a newer Tierloom than this one
+├── Malformed                  stored bytes that are not what their format says
+├── Corrupt                    stored bytes whose length or sha256 is not what the manifest says
+├── StoreError                 the store did not do what was asked
+│   ├── NotFound               no object of that name
+│   ├── AlreadyExists          create-if-absent found another object of that name
+│   ├── RevisionMismatch       compare-and-swap lost to another writer
+│   └── PreconditionsIgnored   the store accepts conditional writes and ignores the condition
+├── CommitConflict             too many lost races, or a race that rebasing cannot settle
+├── AccountingError            documents in and documents out do not add up; nothing was published
+├── VerificationError          a built index shard is not what it should be; nothing was published
+├── EmbedderError              the model could not be asked
+│   ├── EmbedderRefused        it will refuse again: wrong key, no quota, unknown model, wrong dimensions
+│   └── EmbedderUnavailable    it kept failing until the retries were used up
+└── MissingExtra               an optional dependency that this command needs is not installed
+
+Every message names the value at fault and, where there is one, the cure. None ever carries a secret.
+"""
+
+
+class TierloomError(Exception):
+    """The one base of every error raised on purpose."""
+
+
+class InputError(TierloomError):
+    """What the user named cannot be used as it is."""
+
+
+class SourceError(InputError):
+    """A source that matches nothing, cannot be read at all, or lacks a named field."""
+
+
+class CollectionExists(InputError):
+    """The store already holds a collection."""
+
+
+class NotACollection(InputError):
+    """The store holds no collection."""
+
+
+class QueryError(InputError):
+    """A query of the wrong dimensions, dtype or value."""
+
+
+class CheckpointError(InputError):
+    """A model that is unknown, badly declared, or not made for the tiers asked of it."""
+
+
+class CheckpointMismatch(TierloomError):
+    """Vectors of two embedding spaces would meet."""
+
+
+class FormatTooNew(TierloomError):
+    """The object was written by a newer format than this program knows."""
+
+
+class Malformed(TierloomError):
+    """Stored bytes that are not what their format says."""
+
+
+class Corrupt(TierloomError):
+    """Stored bytes whose length or sha256 is not what the manifest says."""
+
+
+class StoreError(TierloomError):
+    """The store did not do what was asked of it."""
+
+
+class NotFound(StoreError):
+    """No object of that name."""
+
+
+class AlreadyExists(StoreError):
+    """Create-if-absent found another object of that name."""
+
+
+class RevisionMismatch(StoreError):
+    """Compare-and-swap lost: the object changed since it was read."""
+
+
+class PreconditionsIgnored(StoreError):
+    """The store accepts conditional writes but ignores the condition."""
+
+
+class CommitConflict(TierloomError):
+    """The commit kept losing the race, or lost one that rebasing cannot settle."""
+
+
+class AccountingError(TierloomError):
+    """Documents in and documents out do not add up."""
+
+
+class VerificationError(TierloomError):
+    """A built index shard is not what it should be."""
+
+
+class EmbedderError(TierloomError):
+    """The model could not be asked."""
+
+
+class EmbedderRefused(EmbedderError):
+    """The endpoint refused, and would refuse again: asking twice only costs time."""
+
+
+class EmbedderUnavailable(EmbedderError):
+    """The endpoint kept failing until the retries were used up."""
+
+
+class MissingExtra(TierloomError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs an optional dependency: pip install 'tierloom[{extra}]'")

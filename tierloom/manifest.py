@@ -1,0 +1,178 @@
+"""The manifest: everything that is live in one version of a collection, and where it came from."""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from tierloom import names
+from tierloom.checkpoint import Dimensions, Positive
+from tierloom.collection import Collection, Fingerprint, TierName
+from tierloom.errors import CheckpointMismatch, Malformed
+from tierloom.sealed import seal, unseal
+
+FORMAT: Final = 1
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+Rows = Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+class StoredObject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is known of an object before it is opened: its name, length and hash."""
+
+    path: str
+    bytes: Count
+    sha256: Sha256
+
+
+class Deletes(StoredObject, frozen=True, forbid_unknown_fields=True):
+    """The dead rows of one vector shard: a serialized 32-bit roaring bitmap of row numbers."""
+
+    rows: Rows
+
+
+class VectorShard(StoredObject, frozen=True, forbid_unknown_fields=True):
+    """One Parquet file of chunks; `rows` counts the dead ones too."""
+
+    rows: Rows
+    checkpoint: Fingerprint
+    deletes: Deletes | None = None
+
+    @property
+    def live_rows(self) -> int:
+        return self.rows - (self.deletes.rows if self.deletes else 0)
+
+
+class Aliases(StoredObject, frozen=True, forbid_unknown_fields=True):
+    """Rows whose code another row has too: little-endian uint64 pairs (indexed key, further key)."""
+
+    pairs: Rows
+
+
+class IndexParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a graph was built, and how it is to be searched. `usearch` is the version that wrote it."""
+
+    dimensions: Dimensions
+    metric: Literal["cos"]
+    connectivity: Positive
+    expansion_add: Positive
+    expansion_search: Positive
+    usearch: str
+
+
+class IndexShard(StoredObject, frozen=True, forbid_unknown_fields=True):
+    """One usearch file over an ordered list of vector shards.
+
+    A key is `position in vector_shards << 32 | row`. `codes` counts the distinct codes in the graph; each
+    row is either one of them or in `aliases`.
+    """
+
+    tier: TierName
+    codes: Rows
+    checkpoint: Fingerprint
+    vector_shards: tuple[str, ...]
+    parameters: IndexParameters
+    aliases: Aliases | None = None
+
+
+class DeadLetters(StoredObject, frozen=True, forbid_unknown_fields=True):
+    """One JSONL file of letters that are still open."""
+
+    letters: Rows
+
+
+class DocumentCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where every document event went: `documents_in = live + superseded + deleted + dead_lettered`."""
+
+    documents_in: Count = 0
+    live: Count = 0
+    superseded: Count = 0
+    deleted: Count = 0
+    dead_lettered: Count = 0
+
+    @property
+    def adds_up(self) -> bool:
+        return self.documents_in == self.live + self.superseded + self.deleted + self.dead_lettered
+
+
+class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the run that published a version did. `documents` counts the events of this run alone."""
+
+    run: str
+    command: str
+    documents: DocumentCounts = DocumentCounts()
+    chunks: Count = 0
+    reused_chunks: Count = 0
+    embedded_chunks: Count = 0
+    dead_letters: Count = 0
+    tokens: Count = 0
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One version. `documents` counts events over the whole history up to it; `created` is RFC 3339, UTC."""
+
+    version: Count
+    created: str
+    writer: str
+    collection: Collection
+    run: RunRecord
+    vector_shards: tuple[VectorShard, ...] = ()
+    index_shards: tuple[IndexShard, ...] = ()
+    dead_letters: tuple[DeadLetters, ...] = ()
+    documents: DocumentCounts = DocumentCounts()
+    format: Literal[1] = FORMAT
+
+    @property
+    def live_chunks(self) -> int:
+        return sum(shard.live_rows for shard in self.vector_shards)
+
+    def index_shards_of(self, tier: str) -> tuple[IndexShard, ...]:
+        return tuple(shard for shard in self.index_shards if shard.tier == tier)
+
+    def objects(self) -> tuple[StoredObject, ...]:
+        """Every object that this version names, but for the checkpoint."""
+        deletes = tuple(shard.deletes for shard in self.vector_shards if shard.deletes)
+        aliases = tuple(shard.aliases for shard in self.index_shards if shard.aliases)
+        return (*self.vector_shards, *deletes, *self.index_shards, *aliases, *self.dead_letters)
+
+    def to_bytes(self) -> bytes:
+        return seal(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, version: int) -> "Manifest":
+        """The manifest stored as `version`.
+
+        Raises `Malformed`, `Corrupt`, `FormatTooNew` or `CheckpointMismatch`, each naming the member at fault.
+        """
+        name = names.manifest(version)
+        manifest = unseal(data, cls, name, FORMAT)
+        if manifest.version != version:
+            raise Malformed(f"{name}: states version {manifest.version}")
+        _refuse_unsafe_paths(manifest, name)
+        _refuse_mixed_checkpoints(manifest, name)
+        _refuse_uncovered_shards(manifest, name)
+        return manifest
+
+
+def _refuse_unsafe_paths(manifest: Manifest, name: str) -> None:
+    for stored in manifest.objects():
+        if not names.is_safe(stored.path):
+            raise Malformed(f"{name}: path {stored.path!r} is not a plain relative name")
+
+
+def _refuse_mixed_checkpoints(manifest: Manifest, name: str) -> None:
+    own = manifest.collection.checkpoint
+    shards: tuple[VectorShard | IndexShard, ...] = (*manifest.vector_shards, *manifest.index_shards)
+    for shard in shards:
+        if shard.checkpoint != own:
+            raise CheckpointMismatch(f"{name}: {shard.path} was made by checkpoint {shard.checkpoint}, not by {own}")
+
+
+def _refuse_uncovered_shards(manifest: Manifest, name: str) -> None:
+    """Each vector shard must be in each tier exactly once."""
+    stored = sorted(shard.path for shard in manifest.vector_shards)
+    for tier in manifest.collection.tiers:
+        indexed = sorted(path for shard in manifest.index_shards_of(tier.name) for path in shard.vector_shards)
+        if indexed != stored:
+            odd = sorted(set(stored) ^ set(indexed)) or [path for path in set(indexed) if indexed.count(path) > 1]
+            raise Malformed(f"{name}: tier {tier.name} does not cover each vector shard exactly once: {odd[:3]}")
