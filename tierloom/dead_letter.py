@@ -20,6 +20,7 @@ class FailedChunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
     metadata: str
     model_input: str
+    tokens: int
 
 
 class DeadLetter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -30,7 +30,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a document. `model_input` is exactly what the model is sent."""
+    """A piece of a document. `model_input` is exactly what the model is sent; `tokens` bounds its length above."""
 
     document_id: str
     ordinal: int
@@ -39,6 +39,7 @@ class Chunk:
     text: str
     metadata: str
     model_input: str
+    tokens: int
     origin: Origin
 
     @property

@@ -32,9 +32,10 @@ class Embedded:
 class Embedder(Protocol):
     """A model that can be asked. Made in a worker, never pickled; safe to use from several threads."""
 
-    def embed(self, inputs: Sequence[str]) -> Embedded:
+    def embed(self, inputs: Sequence[str], token_bounds: Sequence[int]) -> Embedded:
         """Vectors of `inputs`, in their order. Prompts are part of the inputs already.
 
+        `token_bounds` are upper bounds of the tokens of each input: what requests are packed by.
         One bad input never costs its neighbours their vectors. Raises `EmbedderRefused` when the endpoint
         will not serve this job at all, `EmbedderUnavailable` when retries are used up.
         """
