@@ -1,0 +1,60 @@
+"""The commit loop: a new version is a manifest created if absent; who loses the race decides again."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version as package_version
+
+from tierloom import names
+from tierloom.channel import move_channel, read_channel
+from tierloom.errors import AlreadyExists, CommitConflict, RevisionMismatch
+from tierloom.manifest import Manifest
+from tierloom.stores.store import Store
+from tierloom.versions import read_head
+
+# Each lost race means that another writer made progress.
+MAX_RACES = 100
+
+
+def commit(store: Store, change: Callable[[Manifest], Manifest | None]) -> Manifest:
+    """Publish what `change` makes of the newest manifest; return the published manifest.
+
+    `change` is given the head and answers with its successor, or None when there is nothing to publish: then
+    the head is returned. It is asked again after each lost race, with the new head. Raises `CommitConflict`
+    after `MAX_RACES` of them.
+    """
+    for _ in range(MAX_RACES):
+        head = read_head(store)
+        proposal = change(head)
+        if proposal is None:
+            return head
+        if proposal.version != head.version + 1:
+            raise CommitConflict(f"version {proposal.version} proposed on top of {head.version}")
+        try:
+            store.create(names.manifest(proposal.version), proposal.to_bytes())
+        except AlreadyExists:
+            continue
+        advance_latest(store, proposal.version)
+        return proposal
+    raise CommitConflict(f"{store.url}: lost {MAX_RACES} races for the next version; fewer writers would help")
+
+
+def advance_latest(store: Store, version: int) -> None:
+    """Move `latest` forward to `version`, unless it is there or further already."""
+    while True:
+        seen = read_channel(store, names.LATEST)
+        if seen is not None and seen[0].version >= version:
+            return None
+        try:
+            return move_channel(store, names.LATEST, version, seen)
+        except RevisionMismatch:
+            continue
+
+
+def now() -> str:
+    """The present moment as manifests write it."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def writer() -> str:
+    """The program that writes, as manifests name it."""
+    return f"tierloom {package_version('tierloom')}"

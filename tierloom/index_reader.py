@@ -1,0 +1,102 @@
+"""Searching one index shard: a mapped usearch graph, its aliases, and the address in every key."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from usearch.index import Index
+
+from tierloom.errors import Malformed
+from tierloom.manifest import IndexShard
+
+ROW_BITS = 32
+
+# Below this many codes a scan is faster than the graph, and exact (measured: break-even near 2,000).
+SCAN_CODES = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Keys (n,) uint64 and cosine distances (n,) float32, nearest first."""
+
+    keys: NDArray[np.uint64]
+    distances: NDArray[np.float32]
+
+
+def split_keys(keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of vector shards and rows in them, from keys."""
+    return (keys >> np.uint64(ROW_BITS)).astype(np.int64), (keys & np.uint64((1 << ROW_BITS) - 1)).astype(np.int64)
+
+
+class IndexReader:
+    """One verified index shard, open for search from any number of threads.
+
+    usearch serializes the callers of one object, so each thread gets a view of its own; the pages are shared.
+    """
+
+    def __init__(self, shard: IndexShard, path: Path, aliases: Path | None) -> None:
+        self.shard = shard
+        self._path = path
+        self._views = threading.local()
+        self._indexed, self._further = _read_aliases(aliases)
+        self._refuse_other_graph()
+
+    def search(self, code: NDArray[np.int8], count: int) -> Found:
+        """The nearest rows to a code (dimensions,): at least `count` if there are as many."""
+        wanted = min(count, self.shard.codes)
+        matches = self._view().search(code, wanted, threads=1, exact=self.shard.codes <= SCAN_CODES)
+        return self._with_aliases(Found(matches.keys.astype(np.uint64), matches.distances))
+
+    def _with_aliases(self, found: Found) -> Found:
+        """Each hit followed by the rows that share its code."""
+        if not len(self._indexed):
+            return found
+        begins = np.searchsorted(self._indexed, found.keys, side="left")
+        counts = np.searchsorted(self._indexed, found.keys, side="right") - begins
+        keys = [
+            np.concatenate([[k], self._further[b : b + n]]) for k, b, n in zip(found.keys, begins, counts, strict=True)
+        ]
+        return Found(np.concatenate(keys).astype(np.uint64), np.repeat(found.distances, counts + 1))
+
+    def _view(self) -> Index:
+        if (view := getattr(self._views, "index", None)) is None:
+            view = open_view(self._path, self.shard)
+            self._views.index = view
+        return view
+
+    def _refuse_other_graph(self) -> None:
+        view = self._view()
+        parameters = self.shard.parameters
+        if (view.ndim, len(view)) != (parameters.dimensions, self.shard.codes):
+            raise Malformed(
+                f"{self.shard.path}: {len(view)} codes of {view.ndim} dimensions, but the manifest states "
+                f"{self.shard.codes} of {parameters.dimensions}"
+            )
+
+
+def open_view(path: Path, shard: IndexShard, key_lookups: bool = False) -> Index:
+    """Map a verified graph. The search parameters come from the manifest: the file does not hold them."""
+    view = Index.restore(
+        str(path),
+        view=True,
+        connectivity=shard.parameters.connectivity,
+        expansion_search=shard.parameters.expansion_search,
+        enable_key_lookups=key_lookups,
+    )
+    if view is None:
+        raise Malformed(f"{shard.path}: not a usearch file")
+    return view
+
+
+def read_alias_pairs(path: Path) -> NDArray[np.uint64]:
+    """The pairs (n, 2) of an alias file: indexed key, further key; sorted."""
+    return np.fromfile(path, dtype="<u8").reshape(-1, 2)
+
+
+def _read_aliases(path: Path | None) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    if path is None:
+        return np.empty(0, np.uint64), np.empty(0, np.uint64)
+    pairs = read_alias_pairs(path)
+    return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])

@@ -1,0 +1,63 @@
+"""Local files of a store's objects, checked against the manifest before their first use."""
+
+import threading
+from collections import defaultdict
+from pathlib import Path
+
+from tierloom.errors import CheckpointMismatch, Corrupt, Malformed
+from tierloom.manifest import StoredObject, VectorShard
+from tierloom.mapped_shard import MappedShard
+from tierloom.shard_writer import sha256_of
+from tierloom.stores.store import Store
+
+
+class ObjectFiles:
+    """Objects of one store as verified local files; remote ones are copied into `folder`.
+
+    Each object is fetched and hashed once, when it is first asked for. Safe to use from several threads.
+    """
+
+    def __init__(self, store: Store, folder: Path | None = None) -> None:
+        self.store = store
+        self._folder = folder or store.scratch()
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._verified: dict[str, Path] = {}
+        self._shards: dict[str, MappedShard] = {}
+
+    def path(self, stored: StoredObject) -> Path:
+        """The object's bytes as a file. Raises `Corrupt` or `NotFound`."""
+        with self._locks[stored.path]:
+            if stored.sha256 not in self._verified:
+                path = self.store.fetch(stored.path, self._folder)
+                verify_file(path, stored)
+                self._verified[stored.sha256] = path
+            return self._verified[stored.sha256]
+
+    def shard(self, stored: VectorShard) -> MappedShard:
+        """A vector shard, mapped. Raises `Corrupt`, `Malformed` or `CheckpointMismatch`."""
+        if (shard := self._shards.get(stored.sha256)) is None:
+            shard = MappedShard(self.path(stored), stored.path)
+            _refuse_other(shard, stored)
+            self._shards[stored.sha256] = shard
+        return shard
+
+    def forget(self) -> None:
+        """Let go of every mapped shard."""
+        self._shards.clear()
+
+
+def verify_file(path: Path, stored: StoredObject) -> None:
+    """Raise `Corrupt` unless the file has the length and the sha256 that the manifest states."""
+    if (length := path.stat().st_size) != stored.bytes:
+        raise Corrupt(f"{stored.path}: {length} bytes, but the manifest states {stored.bytes}")
+    if (found := sha256_of(path)) != stored.sha256:
+        raise Corrupt(f"{stored.path}: sha256 {found}, but the manifest states {stored.sha256}")
+
+
+def _refuse_other(shard: MappedShard, stored: VectorShard) -> None:
+    if shard.schema.checkpoint != stored.checkpoint:
+        raise CheckpointMismatch(
+            f"{stored.path}: made by checkpoint {shard.schema.checkpoint}, but the manifest states {stored.checkpoint}"
+        )
+    if shard.rows != stored.rows:
+        raise Malformed(f"{stored.path}: {shard.rows} rows, but the manifest states {stored.rows}")

@@ -1,0 +1,175 @@
+"""Who wins: for a document the highest sequence, whatever the order of arrival.
+
+Rows of a lower sequence die. Equal sequences are the same event: a chunk that is there twice is kept once, the
+earlier shard's; a chunk that was missing (it had been a dead letter) completes the document. Shards are
+compared by mapped columns; ids are read only where keys or documents meet.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import DTypeLike, NDArray
+
+from tierloom.live_shard import LiveShard
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Rows that lost, and what became of the documents.
+
+    `dead` has an array of rows for each shard, existing ones first. `live` counts the documents that incoming
+    rows brought to life, `completed` those that they added chunks to, `lost` the incoming events that a higher
+    sequence beat, `repeated` the incoming events that were there already, `replaced` the existing documents
+    that an incoming one beat.
+    """
+
+    dead: tuple[NDArray[np.int64], ...]
+    live: int
+    completed: int
+    lost: int
+    repeated: int
+    replaced: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Parallel columns (n,) of rows from several shards."""
+
+    key: NDArray[np.uint64]
+    sequence: NDArray[np.int64]
+    ordinal: NDArray[np.int32]
+    shard: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> "_Rows":
+        return _Rows(
+            self.key[chosen], self.sequence[chosen], self.ordinal[chosen], self.shard[chosen], self.row[chosen]
+        )
+
+
+def settle(existing: Sequence[LiveShard], incoming: Sequence[LiveShard]) -> Verdict:
+    """Decide between the live rows of `existing` shards and those of `incoming` ones."""
+    shards = [*existing, *incoming]
+    rows = _rows_under(shards, _live_keys(incoming))
+    contested = np.isin(rows.key, _contested_keys(rows))
+    tally = _Tally(len(shards), len(existing))
+    for events in _by_document(shards, rows.where(contested)).values():
+        tally.decide(events)
+    tally.live += _count_documents(shards, rows.where(~contested))
+    return tally.verdict()
+
+
+def _live_keys(shards: Sequence[LiveShard]) -> NDArray[np.uint64]:
+    every = [shard.keys[shard.alive] for shard in shards]
+    return np.unique(np.concatenate([np.empty(0, np.uint64), *every]))
+
+
+def _rows_under(shards: Sequence[LiveShard], keys: NDArray[np.uint64]) -> _Rows:
+    found = [shard.rows_of(keys) for shard in shards]
+    return _Rows(
+        key=np.concatenate([np.empty(0, np.uint64), *(s.keys[r] for s, r in zip(shards, found, strict=True))]),
+        sequence=_gathered("sequence", np.int64, shards, found),
+        ordinal=_gathered("ordinal", np.int32, shards, found),
+        shard=np.repeat(np.arange(len(shards)), [len(rows) for rows in found]),
+        row=np.concatenate([np.empty(0, np.int64), *found]),
+    )
+
+
+def _gathered(
+    name: str, dtype: DTypeLike, shards: Sequence[LiveShard], rows: Sequence[NDArray[np.int64]]
+) -> NDArray[Any]:
+    parts = [shard.shard.gather(name, here) for shard, here in zip(shards, rows, strict=True)]
+    return np.concatenate([np.empty(0, dtype), *parts])
+
+
+def _contested_keys(rows: _Rows) -> NDArray[np.uint64]:
+    """Keys under which rows differ in sequence or shard, or repeat an ordinal: documents must be told apart."""
+    ordered = rows.where(np.lexsort((rows.ordinal, rows.sequence, rows.shard, rows.key)))
+    same_key = ordered.key[1:] == ordered.key[:-1]
+    differ = (
+        (ordered.sequence[1:] != ordered.sequence[:-1])
+        | (ordered.shard[1:] != ordered.shard[:-1])
+        | (ordered.ordinal[1:] == ordered.ordinal[:-1])
+    )
+    return np.unique(ordered.key[1:][same_key & differ])
+
+
+_Events = dict[int, dict[int, list[tuple[int, int]]]]
+
+
+def _by_document(shards: Sequence[LiveShard], rows: _Rows) -> dict[str, _Events]:
+    """For each document, sequence and ordinal: the (shard, row)s that hold it, earlier shards first."""
+    documents: dict[str, _Events] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for position in np.unique(rows.shard):
+        here = rows.where(rows.shard == position)
+        ids = shards[position].shard.read(("document_id",), here.row)["document_id"].to_pylist()
+        columns = (ids, here.sequence.tolist(), here.ordinal.tolist(), here.row.tolist())
+        for document_id, sequence, ordinal, row in zip(*columns, strict=True):
+            documents[document_id][sequence][ordinal].append((int(position), row))
+    return documents
+
+
+def _count_documents(shards: Sequence[LiveShard], rows: _Rows) -> int:
+    """Distinct documents of rows whose keys lie in one shard each."""
+    return sum(
+        pc.count_distinct(_ids(shards[position], rows.row[rows.shard == position])).as_py()
+        for position in np.unique(rows.shard)
+    )
+
+
+def _ids(shard: LiveShard, rows: NDArray[np.int64]) -> pa.ChunkedArray:
+    return shard.shard.read(("document_id",), rows)["document_id"]
+
+
+class _Tally:
+    def __init__(self, shards: int, first_incoming: int) -> None:
+        self._first_incoming = first_incoming
+        self._dead: list[list[int]] = [[] for _ in range(shards)]
+        self.live = self._completed = self._lost = self._repeated = self._replaced = 0
+
+    def decide(self, events: _Events) -> None:
+        """Settle one document."""
+        best = max(events)
+        for sequence, ordinals in events.items():
+            if sequence < best:
+                self._bury(ordinals)
+        self._keep(events[best])
+
+    def _bury(self, ordinals: dict[int, list[tuple[int, int]]]) -> None:
+        """An event that a higher sequence beat."""
+        places = [place for places in ordinals.values() for place in places]
+        self._kill(places)
+        self._replaced += any(shard < self._first_incoming for shard, _ in places)
+        self._lost += self._copies(ordinals)
+
+    def _keep(self, ordinals: dict[int, list[tuple[int, int]]]) -> None:
+        """The winning event: each chunk once."""
+        for places in ordinals.values():
+            self._kill(places[1:])
+        winners = [places[0][0] >= self._first_incoming for places in ordinals.values()]
+        self._repeated += self._copies(ordinals) - any(winners)
+        self.live += all(winners)
+        self._completed += any(winners) and not all(winners)
+
+    def _copies(self, ordinals: dict[int, list[tuple[int, int]]]) -> int:
+        """How often the event came in: as often as its most repeated chunk."""
+        return max(sum(shard >= self._first_incoming for shard, _ in places) for places in ordinals.values())
+
+    def _kill(self, places: list[tuple[int, int]]) -> None:
+        for shard, row in places:
+            self._dead[shard].append(row)
+
+    def verdict(self) -> Verdict:
+        return Verdict(
+            dead=tuple(np.array(sorted(rows), dtype=np.int64) for rows in self._dead),
+            live=self.live,
+            completed=self._completed,
+            lost=self._lost,
+            repeated=self._repeated,
+            replaced=self._replaced,
+        )

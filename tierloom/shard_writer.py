@@ -1,0 +1,82 @@
+"""Writing vector shards: sorted rows of a block or of a merge, streamed into one Parquet file."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from tierloom.shard_schema import ROW_GROUP_ROWS, VARIABLE, ShardSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Columns of consecutive rows, one entry a row.
+
+    `content_hash` is uint8 (n, 16), `prefix` int8 (n, P), `vector` float16 (n, D).
+    """
+
+    document_id: pa.Array
+    ordinal: NDArray[np.int32]
+    sequence: NDArray[np.int64]
+    heading: pa.Array
+    text: pa.Array
+    metadata: pa.Array
+    key: NDArray[np.uint64]
+    content_hash: NDArray[np.uint8]
+    prefix: NDArray[np.int8]
+    vector: NDArray[np.float16]
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+
+class ShardWriter:
+    """Appends rows in their final order. Make one with `writing`."""
+
+    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
+        self._writer = writer
+        self._schema = schema
+
+    def append(self, rows: Rows) -> None:
+        """Write `rows`, in row groups of `ROW_GROUP_ROWS`; all but the last call must fill theirs."""
+        columns = [_arrow_column(getattr(rows, field.name), field.type) for field in self._schema]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema), row_group_size=ROW_GROUP_ROWS)
+
+
+@contextmanager
+def writing(path: Path, schema: ShardSchema, notes: dict[str, str] | None = None) -> Iterator[ShardWriter]:
+    """A writer of a new shard at `path`; `notes` go into the file's metadata."""
+    arrow_schema = schema.to_arrow(notes or {})
+    with pq.ParquetWriter(
+        path,
+        arrow_schema,
+        compression={name: "zstd" if name in VARIABLE else "none" for name in arrow_schema.names},
+        use_dictionary=["document_id", "heading"],
+        # Larger than any row group, so that a row group has one page of each column.
+        data_page_size=1 << 30,
+        max_rows_per_page=ROW_GROUP_ROWS,
+        write_batch_size=ROW_GROUP_ROWS,
+        write_statistics=["key", "sequence", "ordinal"],
+    ) as writer:
+        yield ShardWriter(writer, arrow_schema)
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _arrow_column(column: Any, kind: pa.DataType) -> pa.Array:
+    if not isinstance(column, np.ndarray):
+        return column
+    if column.ndim == 1:
+        return pa.array(column, kind)
+    return pa.FixedSizeBinaryArray.from_buffers(kind, len(column), [None, pa.py_buffer(np.ascontiguousarray(column))])
