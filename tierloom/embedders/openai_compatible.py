@@ -1,0 +1,211 @@
+"""An embedder over HTTP: requests packed, spread over threads, retried, and bisected around a bad input.
+
+Who is to blame for a request that keeps failing, the input or the endpoint? An input is blamed only while the
+endpoint answers something else: before a request is bisected, and again before a single input is given up, one
+plain word is sent. If that word has no usable vector either, the endpoint is at fault and the job stops; so an
+outage, a captive portal or a wrong model never turns a corpus into dead letters.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tierloom.checkpoint import Checkpoint
+from tierloom.embedders.answers import Answer
+from tierloom.embedders.checking import check_inputs
+from tierloom.embedders.embedder import Embedded, Rejection
+from tierloom.embedders.openai_endpoint import OpenAIEndpoint
+from tierloom.embedders.packing import pack
+from tierloom.embedders.retrying import Fault, Patience, RequestFailed, retrying
+from tierloom.errors import EmbedderRefused, EmbedderUnavailable
+
+PROBE: Final = "hello"
+
+# Faults that get the brief attempts: asking for the whole request, for a part of one that failed, for the probe.
+_WHOLE: Final = frozenset({Fault.MALFORMED, Fault.TIMED_OUT})
+_PART: Final = frozenset({Fault.MALFORMED, Fault.TIMED_OUT, Fault.FAILING})
+_PROBE: Final = frozenset({Fault.MALFORMED})
+
+_REASONS: Final = {
+    Fault.REFUSED_INPUT: "refused-by-model",
+    Fault.MALFORMED: "malformed-answer",
+    Fault.WRONG_DIMENSIONS: "wrong-dimensions",
+    Fault.TIMED_OUT: "no-answer",
+    Fault.FAILING: "no-answer",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The inputs of one request, with upper bounds of their tokens."""
+
+    texts: list[str]
+    bounds: list[int]
+
+
+class OpenAICompatibleEmbedder:
+    """Embeds through one endpoint with at most `concurrency` requests under way, whoever asks.
+
+    `patience` bounds the retries of each request; `sleep` takes the place of waiting between them.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        concurrency: int = 8,
+        patience: Patience = Patience(),  # noqa: B008 - immutable
+        connect_seconds: float = 10.0,
+        read_seconds: float = 60.0,
+        sleep: Callable[[float], None] | None = None,
+    ) -> None:
+        """Raises `EmbedderRefused` when the environment holds no API key that the endpoint needs."""
+        self._checkpoint = checkpoint
+        self._endpoint = OpenAIEndpoint(checkpoint, connect_seconds, read_seconds)
+        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="embed")
+        self._patience = patience
+        self._sleep = sleep
+        self._over = threading.Event()
+        self._refusal = ""
+        self._answered = False
+
+    def embed(self, inputs: Sequence[str], token_bounds: Sequence[int]) -> Embedded:
+        """See `Embedder.embed`. The probe's tokens, if it was sent, are among those billed."""
+        limits = self._checkpoint.limits
+        rejected = check_inputs(inputs, token_bounds, min(limits.tokens_per_input, limits.tokens_per_request))
+        kept = [position for position in range(len(inputs)) if position not in rejected]
+        bounds = [token_bounds[position] for position in kept]
+        ranges = pack(bounds, limits.inputs_per_request, limits.tokens_per_request)
+        groups = [kept[r.start : r.stop] for r in ranges]
+        vectors = np.zeros((len(inputs), self._checkpoint.space.dimensions), np.float32)
+        tokens = 0
+        for group, answer in zip(groups, self._answers(inputs, token_bounds, groups), strict=True):
+            vectors[group] = answer.vectors
+            rejected |= {group[place]: rejection for place, rejection in answer.rejected.items()}
+            tokens += answer.tokens or 0
+        return Embedded(vectors, rejected, tokens)
+
+    def close(self) -> None:
+        """End the waits, let requests under way finish, and close the connections."""
+        self._refusal = self._refusal or "the embedder was closed"
+        self._over.set()
+        # Queued requests are not cancelled: each ends at once, and whoever waits for it is told why.
+        self._pool.shutdown(wait=True)
+        self._endpoint.close()
+
+    def _answers(self, inputs: Sequence[str], bounds: Sequence[int], groups: list[list[int]]) -> list[Answer]:
+        self._refuse_if_over()
+        batches = [_Batch([inputs[p] for p in group], [bounds[p] for p in group]) for group in groups]
+        futures = [self._pool.submit(self._answer, batch) for batch in batches]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+            return _results(futures)
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _answer(self, batch: _Batch) -> Answer:
+        """The answer for a whole batch, bisected where it fails. Runs in one thread of the pool from start to end."""
+        gathered = _Gathered(len(batch.texts), self._checkpoint.space.dimensions)
+        pending = [range(len(batch.texts))]
+        while pending:
+            part = pending.pop()
+            whole = len(part) == len(batch.texts)
+            answer = self._attempt(batch, part, whole)
+            if isinstance(answer, Answer):
+                gathered.add(part, answer)
+                continue
+            if whole or len(part) == 1:
+                gathered.tokens += self._vouch()
+            if len(part) == 1:
+                gathered.rejected[part.start] = Rejection(_REASONS[answer.fault], answer.detail)
+            else:
+                middle = part.start + len(part) // 2
+                pending += [range(middle, part.stop), range(part.start, middle)]
+        return gathered.answer()
+
+    def _attempt(self, batch: _Batch, part: range, whole: bool) -> Answer | RequestFailed:
+        texts = batch.texts[part.start : part.stop]
+        try:
+            answer = self._ask(texts, _WHOLE if whole else _PART)
+        except RequestFailed as failure:
+            return failure
+        probed = self._vouch() if len(answer.rejected) == len(texts) else 0
+        billed = answer.tokens if answer.tokens is not None else sum(batch.bounds[part.start : part.stop])
+        return Answer(answer.vectors, answer.rejected, billed + probed)
+
+    def _vouch(self) -> int:
+        """Make sure that the endpoint has a usable vector for a plain word; the tokens that this took."""
+        try:
+            answer = self._ask([PROBE], _PROBE)
+        except RequestFailed as failure:
+            detail = f"{failure.detail}; so it answers even the one word {PROBE!r}"
+            if failure.fault in (Fault.REFUSED_INPUT, Fault.WRONG_DIMENSIONS):
+                raise self._refuse(detail) from None
+            raise EmbedderUnavailable(f"{self._who}: {detail}") from None
+        if answer.rejected:
+            raise self._refuse(f"{answer.rejected[0].detail}; so it answers even the one word {PROBE!r}")
+        return answer.tokens or 0
+
+    def _ask(self, texts: list[str], brief: frozenset[Fault]) -> Answer:
+        """One request with its retries. Raises `RequestFailed` for what may be the fault of the inputs."""
+        if not self._answered:
+            brief |= {Fault.UNREACHABLE}
+        try:
+            answer: Answer = retrying(self._patience, brief, self._over, self._sleep)(self._ask_once, texts)
+        except RequestFailed as failure:
+            if failure.fault is Fault.REFUSED_JOB:
+                raise self._refuse(failure.detail) from None
+            if failure.fault in (Fault.UNREACHABLE, Fault.BUSY):
+                raise EmbedderUnavailable(f"{self._who}: {failure.detail}") from None
+            raise
+        self._answered = True
+        return answer
+
+    def _ask_once(self, texts: list[str]) -> Answer:
+        self._refuse_if_over()
+        return self._endpoint.ask(texts)
+
+    def _refuse(self, detail: str) -> EmbedderRefused:
+        """The error to raise, now and in every other thread that would still ask."""
+        self._refusal = f"{self._who}: {detail}"
+        self._over.set()
+        return EmbedderRefused(self._refusal)
+
+    def _refuse_if_over(self) -> None:
+        if self._over.is_set():
+            raise EmbedderRefused(self._refusal)
+
+    @property
+    def _who(self) -> str:
+        address = self._checkpoint.endpoint.base_url or "the endpoint of the provider"
+        return f"{address}, asked for {self._checkpoint.space.model}"
+
+
+class _Gathered:
+    """The parts of one batch as they come in."""
+
+    def __init__(self, inputs: int, dimensions: int) -> None:
+        self.vectors: NDArray[np.float32] = np.zeros((inputs, dimensions), np.float32)
+        self.rejected: dict[int, Rejection] = {}
+        self.tokens = 0
+
+    def add(self, part: range, answer: Answer) -> None:
+        self.vectors[part.start : part.stop] = answer.vectors
+        self.rejected |= {part.start + place: rejection for place, rejection in answer.rejected.items()}
+        self.tokens += answer.tokens or 0
+
+    def answer(self) -> Answer:
+        return Answer(self.vectors, self.rejected, self.tokens)
+
+
+def _results(futures: list[Future[Answer]]) -> list[Answer]:
+    """The answers in order; the first error there is, without waiting for those still under way."""
+    for future in futures:
+        if future.done() and (error := future.exception()):
+            raise error
+    return [future.result() for future in futures]
