@@ -1,0 +1,10 @@
+"""Fixtures of the real components that the tests of several packages need."""
+
+import pytest
+
+pytest_plugins = ["tests.engines.gcs_server"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Google's client has an optional part that Tierloom does not use, and says so on import.
+    config.addinivalue_line("filterwarnings", "ignore:Please install grpcio-status:ImportWarning")

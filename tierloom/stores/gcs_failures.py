@@ -1,0 +1,59 @@
+"""Why Google Cloud Storage did not do what it was asked, and what helps.
+
+The client's own messages are never repeated: they quote URLs, and the URL of an upload session is a key to it.
+"""
+
+from http import HTTPStatus
+from http.client import responses
+from typing import Final
+
+from google.api_core.exceptions import RetryError
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
+
+from tierloom.stores import file_failures
+
+TRY_AGAIN: Final = "see that the network is up, and try again"
+_SIGN_IN: Final = "give this process credentials: gcloud auth application-default login, or a service account"
+_CURES: Final[dict[int, str]] = {
+    HTTPStatus.UNAUTHORIZED: _SIGN_IN,
+    HTTPStatus.FORBIDDEN: "grant it Storage Object User (roles/storage.objectUser) on the bucket",
+    HTTPStatus.NOT_FOUND: "create the bucket, or correct its name",
+}
+
+
+def describe(error: Exception) -> str:
+    """The reason and the cure, in one line."""
+    if isinstance(error, RetryError) and isinstance(error.cause, Exception):
+        return f"kept failing until the retries were used up: {describe(error.cause)}"
+    if isinstance(error, OSError) and error.errno:
+        return file_failures.describe(error)
+    return f"{_reason(error)}; {_cure(error)}"
+
+
+def status(error: Exception) -> int | None:
+    """The HTTP status of the answer; None if none came."""
+    answer = getattr(error, "response", None)
+    code = getattr(answer, "status_code", None) or getattr(error, "code", None)
+    return int(code) if isinstance(code, int) else None
+
+
+def _reason(error: Exception) -> str:
+    if code := status(error):
+        return f"{code} {responses.get(code, 'status')}{_server_words(error)}"
+    if isinstance(error, DefaultCredentialsError):
+        return str(error)
+    return getattr(error, "strerror", None) or type(error).__name__
+
+
+def _server_words(error: Exception) -> str:
+    """What the server said, if it said it in JSON."""
+    try:
+        return f" ({error.response.json()['error']['message']})"  # type: ignore[attr-defined]
+    except (AttributeError, ValueError, LookupError, TypeError):
+        return ""
+
+
+def _cure(error: Exception) -> str:
+    if isinstance(error, GoogleAuthError) and not isinstance(error, TransportError):
+        return _SIGN_IN
+    return _CURES.get(status(error) or 0, TRY_AGAIN)

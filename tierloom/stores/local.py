@@ -1,0 +1,238 @@
+"""A store in a folder: whole or absent, whatever is killed and however full the disk is.
+
+A new object is written under a temporary name inside the store, synced, and given its name by `link`, which
+refuses to replace another (rename would not). Channels are replaced by `rename` under an advisory lock that
+the system lets go of when its holder dies. What a killed process leaves is a file in `.scratch`, never a part
+of an object. The file system must offer hard links and `flock`, as every usual one of Linux and macOS does.
+"""
+
+import contextlib
+import fcntl
+import filecmp
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tierloom import names
+from tierloom.errors import AlreadyExists, NotFound, RevisionMismatch, StoreError
+from tierloom.stores.file_failures import explained
+from tierloom.stores.store import Listed, Revision
+
+# Neither is a name that `names.is_safe` accepts, so no object can collide with them.
+SCRATCH: Final = ".scratch"
+LOCKS: Final = ".locks"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStore:
+    """Objects as files under `root`, which is made by the first write."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        # A worker that unpickles this store may have another working directory.
+        object.__setattr__(self, "root", self.root.absolute())
+
+    @property
+    def url(self) -> str:
+        return str(self.root)
+
+    def create(self, name: str, data: bytes) -> None:
+        final = self._path(name)
+        with explained(final), self._temporary() as temporary:
+            _write(temporary, data)
+            _publish(temporary, final)
+
+    def create_from_file(self, name: str, path: Path) -> None:
+        """`create` with the bytes of a file: one in `scratch()` is moved into place, any other is copied."""
+        final, source = self._path(name), path.resolve()
+        with explained(final):
+            if source.is_relative_to(self.scratch().resolve()):
+                _sync(source)
+                _publish(source, final)
+                source.unlink()
+                return
+            with self._temporary() as temporary:
+                shutil.copyfile(source, temporary)
+                _sync(temporary)
+                _publish(temporary, final)
+
+    def read(self, name: str) -> bytes:
+        with self._opened(name) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+
+    def read_range(self, name: str, offset: int, length: int) -> bytes:
+        if offset < 0 or length < 0:
+            raise ValueError(f"{name}: a range of {length} bytes from {offset} is not one")
+        with self._opened(name) as descriptor:
+            data = _read_at(descriptor, offset, length)
+        if len(data) < length:
+            raise StoreError(f"{self._path(name)} ends before byte {offset + length}: {len(data)} bytes from {offset}")
+        return data
+
+    def size(self, name: str) -> int | None:
+        try:
+            with self._opened(name) as descriptor:
+                return os.fstat(descriptor).st_size
+        except NotFound:
+            return None
+
+    def read_revision(self, name: str) -> tuple[bytes, Revision] | None:
+        try:
+            data = self.read(name)
+        except NotFound:
+            return None
+        return data, _revision(data)
+
+    def swap(self, name: str, data: bytes, expected: Revision | None) -> Revision:
+        """Replace the object if it is still at `expected`. A revision is the sha256 of the content."""
+        final = self._path(name)
+        with explained(final), self._locked(name):
+            current = self.read_revision(name)
+            if (current[1] if current else None) != expected:
+                raise RevisionMismatch(f"{final} was changed by another writer; read it again and decide anew")
+            with self._temporary() as temporary:
+                _write(temporary, data)
+                _make_folder(final.parent)
+                temporary.replace(final)
+            _sync(final.parent)
+        return _revision(data)
+
+    def list(self, prefix: str) -> Iterator[Listed]:
+        if not names.is_safe(f"{prefix}x"):
+            raise ValueError(f"{prefix!r} begins no name of an object")
+        folder = self.root / prefix.rpartition("/")[0]
+        return (listed for listed in _walk(folder, self.root) if listed.name.startswith(prefix))
+
+    def scratch(self) -> Path:
+        folder = self.root / SCRATCH
+        with explained(folder):
+            _make_folder(folder)
+        return folder
+
+    def fetch(self, name: str, folder: Path) -> Path:
+        with self._opened(name):
+            return self._path(name)
+
+    def _path(self, name: str) -> Path:
+        if not names.is_safe(name):
+            raise ValueError(f"{name!r} is not the name of an object")
+        return self.root / name
+
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[int]:
+        """A descriptor to read the object by. Raises `NotFound`, or `StoreError` if it is not a plain file."""
+        path = self._path(name)
+        with explained(path):
+            try:
+                # Without O_NONBLOCK the opening of a named pipe would wait for ever.
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            except FileNotFoundError:
+                raise NotFound(f"no object {name} in {self.root}") from None
+            try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise StoreError(f"{path} is not a plain file; move it away")
+                yield descriptor
+            finally:
+                os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        """A new name in the scratch folder, and nothing of that name afterwards."""
+        path = self.scratch() / f"{os.getpid()}-{secrets.token_hex(8)}.tmp"
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        """One writer at a time, among threads and processes. The lock file stays: to remove it would split the lock."""
+        path = self.root / LOCKS / name
+        _make_folder(path.parent)
+        with path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                # Not left to `close`: a process forked meanwhile holds the same open file.
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    """Bring a file's bytes, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync(folder.parent)
+
+
+def _publish(temporary: Path, final: Path) -> None:
+    """Give a written and synced file its name for good. Raises `AlreadyExists` if other bytes have it."""
+    _make_folder(final.parent)
+    try:
+        os.link(temporary, final)
+    except FileExistsError:
+        if not _same_bytes(temporary, final):
+            raise AlreadyExists(f"{final} exists already, with other content; objects are never replaced") from None
+    # Also for an object that was found there: whoever made it may not have come to this line.
+    _sync(final.parent)
+
+
+def _same_bytes(written: Path, found: Path) -> bool:
+    if not stat.S_ISREG(found.lstat().st_mode):
+        raise StoreError(f"{found} is not a plain file; move it away")
+    return filecmp.cmp(written, found, shallow=False)
+
+
+def _read_at(descriptor: int, offset: int, length: int) -> bytes:
+    """Up to `length` bytes; fewer only at the end. One `pread` never gives more than about 2 GiB."""
+    data = os.pread(descriptor, length, offset)
+    if len(data) in (0, length):
+        return data
+    return data + _read_at(descriptor, offset + len(data), length - len(data))
+
+
+def _walk(folder: Path, root: Path) -> Iterator[Listed]:
+    for path, found in _entries(folder):
+        name = path.relative_to(root).as_posix()
+        if not names.is_safe(name):
+            continue
+        if stat.S_ISDIR(found.st_mode):
+            yield from _walk(path, root)
+        elif stat.S_ISREG(found.st_mode):
+            yield Listed(name, found.st_size, found.st_mtime)
+
+
+def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """What a folder holds, in order. An entry that is removed meanwhile was never part of the listing."""
+    with explained(folder), contextlib.suppress(FileNotFoundError):
+        for path in sorted(folder.iterdir()):
+            with contextlib.suppress(FileNotFoundError):
+                yield path, path.lstat()
+
+
+def _revision(data: bytes) -> Revision:
+    return Revision(hashlib.sha256(data).hexdigest())
