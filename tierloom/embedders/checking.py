@@ -54,4 +54,4 @@ def _explain(peak: float) -> Rejection:
         return Rejection("not-finite", "the vector holds NaN or an infinity")
     if peak > FLOAT16_MAX:
         return Rejection("float16-overflow", f"a component of size {peak:g}; float16 ends at {FLOAT16_MAX:g}")
-    return Rejection("zero-norm", f"the largest component is {peak:g}: the vector has no direction")
+    return Rejection("zero-norm", f"the largest component is {abs(peak):g}: the vector has no direction")
