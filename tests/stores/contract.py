@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import pickle
 import subprocess
-import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from typing import TypeVar
 import pytest
 
 from tests.stores import rival
+from tests.stores.rivals import line, rival_process, start
 from tierloom.errors import AlreadyExists, NotFound, RevisionMismatch, StoreError
 from tierloom.stores.store import Revision, Store
 
@@ -229,27 +229,29 @@ class StoreContract:
     def test_processes_that_create_one_object_have_one_winner(self, store: Store, tmp_path: Path) -> None:
         letters = "abcd"
         with contextlib.ExitStack() as stack:
-            rivals = [stack.enter_context(_rival(store, tmp_path, "create", "race", x, str(MIB))) for x in letters]
-            _start(rivals)
-            won = [_line(process) == "won" for process in rivals]
+            rivals = [
+                stack.enter_context(rival_process(store, tmp_path, "create", "race", x, str(MIB))) for x in letters
+            ]
+            start(rivals)
+            won = [line(process) == "won" for process in rivals]
         assert won.count(True) == 1
         assert self.raw_get(store, "race") == letters[won.index(True)].encode() * MIB
 
     def test_every_swap_counts_once(self, store: Store, tmp_path: Path) -> None:
         """Two processes and four threads count together, although one number written by two looks the same."""
         with contextlib.ExitStack() as stack:
-            rivals = [stack.enter_context(_rival(store, tmp_path, "count", "counter", "10")) for _ in range(2)]
-            _start(rivals)
+            rivals = [stack.enter_context(rival_process(store, tmp_path, "count", "counter", "10")) for _ in range(2)]
+            start(rivals)
             _together(lambda _: rival.count(store, "counter", "10"), [b""] * 4)
             assert [process.wait(timeout=60) for process in rivals] == [0, 0]
         assert self.raw_get(store, "counter") == b"60"
 
     def test_a_killed_writer_leaves_no_part_of_an_object(self, store: Store, tmp_path: Path) -> None:
         for kill in range(6):
-            with _rival(store, tmp_path, "churn", f"kill-{kill}/", str(4 * MIB)) as process:
-                _start([process])
+            with rival_process(store, tmp_path, "churn", f"kill-{kill}/", str(4 * MIB)) as process:
+                start([process])
                 for _ in range(2 + kill % 2):
-                    begun = _line(process)
+                    begun = line(process)
                 # Some moment within the creation that was just begun.
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=0.003 * kill)
@@ -315,29 +317,3 @@ def _together(act: Callable[[bytes], T], arguments: list[bytes]) -> list[T]:
 
     with ThreadPoolExecutor(len(arguments)) as threads:
         return list(threads.map(act_at_once, arguments))
-
-
-@contextlib.contextmanager
-def _rival(store: Store, folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    pickled = folder / "store.pickle"
-    pickled.write_bytes(pickle.dumps(store))
-    command = [sys.executable, rival.__file__, str(pickled), *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def _start(rivals: list[subprocess.Popen[str]]) -> None:
-    """Let them all go at once, when the last of them is ready."""
-    assert [_line(process) for process in rivals] == ["ready"] * len(rivals)
-    for process in rivals:
-        assert process.stdin
-        process.stdin.write("go\n")
-        process.stdin.flush()
-
-
-def _line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout
-    return process.stdout.readline().strip()

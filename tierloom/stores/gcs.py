@@ -2,7 +2,7 @@
 
 Every write carries a generation precondition, so that it is safe to send again, and its crc32c, so that the server
 refuses what the network changed. A precondition that fails is not believed at once: the first answer may have
-been lost, and the object be our own. Nothing is ever deleted. `STORAGE_EMULATOR_HOST` is honoured.
+been lost, and the object be our own. `STORAGE_EMULATOR_HOST` is honoured.
 
 https://cloud.google.com/storage/docs/request-preconditions, https://cloud.google.com/storage/docs/retry-strategy
 """
@@ -47,12 +47,16 @@ _READ_BYTES: Final = 1 << 20
 _WRITER: Final = "tierloom-writer"
 # A lost precondition, and all else that the server refuses: uploads raise the one, streams and sessions the other.
 _REFUSED: Final = (GoogleAPICallError, InvalidResponse)
+# Servers may forget the session of a resumable upload; it then starts over.
+_SESSION_LOST: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 _FAILED: Final = (GoogleAPIError, GoogleAuthError, InvalidResponse, DataCorruption, RequestException, OSError)
 
 
 @functools.cache
 def client() -> Any:
     """The client of this process: one pool of connections for all its stores and threads."""
+    # For tracing, the client would ask for each bucket from a thread of its own, traced or not.
+    os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
     made = storage.Client(project=None)
     # A client certificate comes with an adapter of its own.
     if not getattr(made._http, "is_mtls", False):
@@ -155,12 +159,14 @@ class GcsStore:
                 temporary.unlink(missing_ok=True)
         return target
 
-    def _create(self, name: str, stream: BinaryIO) -> None:
+    def _create(self, name: str, stream: BinaryIO, sessions: int = 2) -> None:
         with self._explained(name):
             try:
                 _upload(self._blob(name), stream, 0)
-            except _REFUSED:
+            except _REFUSED as error:
                 found = self._find(name)
+                if found is None and sessions > 1 and status(error) in _SESSION_LOST:
+                    return self._create(name, stream, sessions - 1)
                 if found is None:
                     raise
                 if not _holds(found, stream):

@@ -31,10 +31,10 @@ def describe(error: Exception) -> str:
 
 
 def status(error: Exception) -> int | None:
-    """The HTTP status of the answer; None if none came."""
+    """The HTTP status of the answer; None if none came, or one of success that was corrupt."""
     answer = getattr(error, "response", None)
     code = getattr(answer, "status_code", None) or getattr(error, "code", None)
-    return int(code) if isinstance(code, int) else None
+    return int(code) if isinstance(code, int) and code >= HTTPStatus.BAD_REQUEST else None
 
 
 def _reason(error: Exception) -> str:
@@ -46,10 +46,10 @@ def _reason(error: Exception) -> str:
 
 
 def _server_words(error: Exception) -> str:
-    """What the server said, if it said it in JSON."""
+    """What the server said, if it said it in JSON. An answer that cannot be read must not hide the failure itself."""
     try:
         return f" ({error.response.json()['error']['message']})"  # type: ignore[attr-defined]
-    except (AttributeError, ValueError, LookupError, TypeError):
+    except Exception:
         return ""
 
 
