@@ -15,7 +15,8 @@ from tierloom.sealed import canonical, seal, unseal
 FORMAT: Final = 1
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Dimensions = Annotated[int, msgspec.Meta(ge=1, le=65536)]
+MAX_DIMENSIONS: Final = 65536
+Dimensions = Annotated[int, msgspec.Meta(ge=1, le=MAX_DIMENSIONS)]
 
 
 class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tierloom.errors import Malformed
-from tierloom.shard_schema import VARIABLE, ShardSchema
+from tierloom.shard_schema import VARIABLE, ShardSchema, plain_page_header
 
 _SCALARS = {"ordinal": "<i4", "sequence": "<i8", "key": "<u8"}
 _ROWS = {"content_hash": "u1", "prefix": "i1", "vector": "<f2"}
@@ -36,6 +36,7 @@ class MappedShard:
         self._footer = self._parquet.metadata
         self.schema = ShardSchema.from_notes(self._footer.metadata, self.name)
         self.rows: int = self._footer.num_rows
+        self._refuse_other_columns()
         self._map = _map(path)
         group_rows = [self._footer.row_group(group).num_rows for group in range(self._footer.num_row_groups)]
         self._first_rows = np.concatenate([[0], np.cumsum(group_rows, dtype=np.int64)])
@@ -43,9 +44,12 @@ class MappedShard:
         self._decoding = threading.Lock()
 
     def notes(self, name: str) -> Any:
-        """A JSON value that the writer left in the file's metadata; None if there is none."""
+        """A JSON value that the writer left in the file's metadata; None if there is none. Raises `Malformed`."""
         stored = (self._footer.metadata or {}).get(name.encode())
-        return None if stored is None else json.loads(stored)
+        try:
+            return None if stored is None else json.loads(stored)
+        except ValueError as error:
+            raise Malformed(f"{self.name}: its note {name!r} is not JSON: {error}") from error
 
     def column(self, name: str) -> NDArray[Any]:
         """A whole fixed-width column: a mapped view of a shard with one row group, else a copy.
@@ -60,9 +64,7 @@ class MappedShard:
 
         Raises `IndexError` for a row that the shard does not have.
         """
-        rows = np.asarray(rows, dtype=np.int64)
-        if rows.size and not (rows.min() >= 0 and rows.max() < self.rows):
-            raise IndexError(f"{self.name}: rows {rows.min()}..{rows.max()} asked of {self.rows}")
+        rows = self._own_rows(rows)
         width = self.schema.widths[name]
         group = np.searchsorted(self._first_rows, rows, side="right") - 1
         addresses = self._payloads[name][group] + (rows - self._first_rows[group]) * width
@@ -73,9 +75,9 @@ class MappedShard:
     def read(self, columns: Sequence[str], rows: NDArray[np.integer[Any]]) -> pa.Table:
         """The given rows of variable-width columns (`document_id`, `heading`, `text`, `metadata`), in order.
 
-        Decodes each row group that holds one of them.
+        Decodes each row group that holds one of them. Raises `IndexError` for a row that the shard does not have.
         """
-        rows = np.asarray(rows, dtype=np.int64)
+        rows = self._own_rows(rows)
         group_of_row = np.searchsorted(self._first_rows, rows, side="right") - 1
         groups, position = np.unique(group_of_row, return_inverse=True)
         sizes = np.diff(self._first_rows)[groups]
@@ -88,6 +90,17 @@ class MappedShard:
         """Whole variable-width columns, decoded."""
         with self._decoding:
             return self._parquet.read(columns=list(columns), use_threads=False)
+
+    def _own_rows(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        if len(rows) and not (rows.min() >= 0 and rows.max() < self.rows):
+            raise IndexError(f"{self.name}: rows {rows.min()}..{rows.max()} asked of {self.rows}")
+        return rows.astype(np.int64, copy=False)
+
+    def _refuse_other_columns(self) -> None:
+        expected, found = self.schema.to_arrow({}), self._parquet.schema_arrow
+        if not self.rows or not found.equals(expected):
+            odd = [field.name for field in expected if field not in list(found)] or found.names
+            raise Malformed(f"{self.name}: {self.rows} rows whose columns are not those of a vector shard: {odd}")
 
     def _segment(self, name: str, group: int) -> NDArray[Any]:
         width, count = self.schema.widths[name], int(self._first_rows[group + 1] - self._first_rows[group])
@@ -102,19 +115,18 @@ class MappedShard:
     def _locate(self, name: str, width: int) -> NDArray[np.int64]:
         """Where the payload of this column begins in each row group."""
         index = self._parquet.schema_arrow.get_field_index(name)
-        if index < 0:
-            raise Malformed(f"{self.name}: has no column {name!r}")
         groups = range(self._footer.num_row_groups)
         return np.array([self._payload_offset(name, index, group, width) for group in groups], dtype=np.int64)
 
     def _payload_offset(self, name: str, index: int, group: int, width: int) -> int:
         rows = self._footer.row_group(group).num_rows
         column = self._footer.row_group(group).column(index)
-        end = column.data_page_offset + column.total_compressed_size
+        begin, end = column.data_page_offset, column.data_page_offset + column.total_compressed_size
         start = end - rows * width
-        plain = column.compression == "UNCOMPRESSED" and not column.has_dictionary_page
-        if not (plain and column.num_values == rows and column.data_page_offset < start and end <= len(self._map)):
-            raise Malformed(f"{self.name}: column {name!r} of row group {group} cannot be mapped")
+        header = plain_page_header(rows, width)
+        fits = begin > 0 and begin + len(header) <= start and end <= len(self._map)
+        if column.compression != "UNCOMPRESSED" or not fits or self._map[begin : begin + len(header)] != header:
+            raise Malformed(f"{self.name}: column {name!r} of row group {group} is not one plain, uncompressed page")
         return int(start)
 
 

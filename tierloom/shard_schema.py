@@ -3,13 +3,14 @@
 Fixed-width columns are REQUIRED, PLAIN, uncompressed, without dictionary, one data page a row group. So any
 Parquet reader reads the file, and ours addresses a row by arithmetic: in each row group, a column's payload
 begins at `data_page_offset + total_compressed_size - rows * width` (parquet-format, data page v1 without
-levels).
+levels). The page's own header must say so: `plain_page_header`.
 """
 
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from tierloom.checkpoint import MAX_DIMENSIONS
 from tierloom.document import CONTENT_HASH_BYTES
 from tierloom.errors import Malformed
 
@@ -70,9 +71,32 @@ class ShardSchema:
             stated = {key: (notes or {})[f"tierloom.{key}".encode()].decode() for key in _STATED}
             if int(stated["format"]) != FORMAT:
                 raise ValueError(f"format {stated['format']}, not {FORMAT}")
-            return cls(stated["checkpoint"], int(stated["dimensions"]), int(stated["prefix_dimensions"]))
+            dimensions, prefix_dimensions = int(stated["dimensions"]), int(stated["prefix_dimensions"])
+            if not 1 <= prefix_dimensions <= dimensions <= MAX_DIMENSIONS:
+                raise ValueError(f"a prefix of {prefix_dimensions} of {dimensions} dimensions")
+            return cls(stated["checkpoint"], dimensions, prefix_dimensions)
         except (KeyError, ValueError) as error:
             raise Malformed(f"{name}: not a vector shard: {error!r}") from error
+
+
+def plain_page_header(rows: int, width: int) -> bytes:
+    """How the header of a page of `rows` plain values begins (parquet.thrift, PageHeader; Thrift compact protocol).
+
+    Type DATA_PAGE, uncompressed and compressed size, number of values, encoding PLAIN. A column of several
+    pages, of another encoding or with levels begins otherwise.
+    """
+    size = _varint(rows * width)
+    return b"\x15\x00\x15" + size + b"\x15" + size + b"\x2c\x15" + _varint(rows) + b"\x15\x00"
+
+
+def _varint(value: int) -> bytes:
+    """A Thrift compact i32, not negative: zigzag, seven bits a byte, the lowest first."""
+    value *= 2
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
 
 
 _STATED = ("format", "checkpoint", "dimensions", "prefix_dimensions")
