@@ -7,8 +7,8 @@ import msgspec
 from tierloom.checkpoint import Checkpoint, Dimensions, Positive
 from tierloom.errors import CheckpointError
 
-TierName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
+TierName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
+Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 
 
 class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,7 +42,7 @@ class Collection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     checkpoint: Fingerprint
     prefix_dimensions: Dimensions
-    tiers: tuple[Tier, ...]
+    tiers: Annotated[tuple[Tier, ...], msgspec.Meta(min_length=1)]
     chunking: Chunking = Chunking()
     sizes: Sizes = Sizes()
     untrained_prefixes: bool = False

@@ -1,5 +1,7 @@
 """The manifest: everything that is live in one version of a collection, and where it came from."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -14,7 +16,7 @@ FORMAT: Final = 1
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Rows = Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class StoredObject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,6 +43,18 @@ class VectorShard(StoredObject, frozen=True, forbid_unknown_fields=True):
     @property
     def live_rows(self) -> int:
         return self.rows - (self.deletes.rows if self.deletes else 0)
+
+
+def common_checkpoint(shards: Sequence[VectorShard]) -> str:
+    """The checkpoint of all these shards (at least one). Raises `CheckpointMismatch` when there are two."""
+    first = shards[0]
+    for shard in shards:
+        if shard.checkpoint != first.checkpoint:
+            raise CheckpointMismatch(
+                f"{first.path} was made by checkpoint {first.checkpoint}, {shard.path} by {shard.checkpoint}; "
+                "vectors of two checkpoints are never put together"
+            )
+    return first.checkpoint
 
 
 class Aliases(StoredObject, frozen=True, forbid_unknown_fields=True):
@@ -96,14 +110,18 @@ class DocumentCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the run that published a version did. `documents` counts the events of this run alone."""
+    """What a run did. `documents` counts the events of this run alone.
+
+    Chunks are `embedded` by the model in this run for `tokens`, `copied` from the vectors of live rows, or
+    `found` in shards that an interrupted run had finished.
+    """
 
     run: str
     command: str
     documents: DocumentCounts = DocumentCounts()
-    chunks: Count = 0
-    reused_chunks: Count = 0
     embedded_chunks: Count = 0
+    copied_chunks: Count = 0
+    found_chunks: Count = 0
     dead_letters: Count = 0
     tokens: Count = 0
 
@@ -150,7 +168,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise Malformed(f"{name}: states version {manifest.version}")
         _refuse_unsafe_paths(manifest, name)
         _refuse_mixed_checkpoints(manifest, name)
+        _refuse_odd_tiers(manifest, name)
         _refuse_uncovered_shards(manifest, name)
+        _refuse_unfit_counts(manifest, name)
         return manifest
 
 
@@ -169,10 +189,40 @@ def _refuse_mixed_checkpoints(manifest: Manifest, name: str) -> None:
 
 
 def _refuse_uncovered_shards(manifest: Manifest, name: str) -> None:
-    """Each vector shard must be in each tier exactly once."""
+    """Each vector shard must be there once, and in each tier exactly once."""
     stored = sorted(shard.path for shard in manifest.vector_shards)
+    if twice := _repeated(stored):
+        raise Malformed(f"{name}: names the vector shards {twice[:3]} more than once")
     for tier in manifest.collection.tiers:
         indexed = sorted(path for shard in manifest.index_shards_of(tier.name) for path in shard.vector_shards)
         if indexed != stored:
-            odd = sorted(set(stored) ^ set(indexed)) or [path for path in set(indexed) if indexed.count(path) > 1]
+            odd = sorted(set(stored) ^ set(indexed)) or _repeated(indexed)
             raise Malformed(f"{name}: tier {tier.name} does not cover each vector shard exactly once: {odd[:3]}")
+
+
+def _repeated(ordered: list[str]) -> list[str]:
+    return [path for path, following in pairwise(ordered) if path == following]
+
+
+def _refuse_unfit_counts(manifest: Manifest, name: str) -> None:
+    """Dead rows must be rows of their shard, and an index shard must hold each row once, as a code or an alias."""
+    for shard in manifest.vector_shards:
+        if shard.live_rows < 0:
+            raise Malformed(f"{name}: {shard.path} has {shard.rows} rows, of which {shard.rows - shard.live_rows} dead")
+    rows = {shard.path: shard.rows for shard in manifest.vector_shards}
+    for index in manifest.index_shards:
+        held = index.codes + (index.aliases.pairs if index.aliases else 0)
+        stored = sum(rows[path] for path in index.vector_shards)
+        if held != stored:
+            raise Malformed(f"{name}: {index.path} holds {held} rows, its vector shards {stored}")
+
+
+def _refuse_odd_tiers(manifest: Manifest, name: str) -> None:
+    """An index shard must be of a tier of the collection, in its dimensions."""
+    dimensions = {tier.name: tier.dimensions for tier in manifest.collection.tiers}
+    for index in manifest.index_shards:
+        if index.parameters.dimensions != dimensions.get(index.tier):
+            raise Malformed(
+                f"{name}: {index.path} has {index.parameters.dimensions} dimensions in tier {index.tier!r}; "
+                f"the collection's tiers have {dimensions}"
+            )

@@ -1,8 +1,8 @@
 """JSON objects that carry the sha256 of their own content, and are read strictly.
 
 A sealed object is canonical JSON (sorted keys, no spaces, UTF-8, a final newline) whose member `sha256`
-is the hash of the same object without that member. A flipped bit, a duplicate key, an unknown member or a
-wrong type is refused by name.
+is the hash of the same object without that member. Only that one spelling is accepted: a flipped bit, a
+duplicate key, an unknown member or a wrong type is refused by name.
 """
 
 import hashlib
@@ -31,15 +31,12 @@ def unseal(data: bytes, kind: type[T], name: str, newest_format: int) -> T:
 
     Raises:
         Malformed: not JSON, or not of this kind: the message names the member.
-        Corrupt: the seal does not fit the content.
+        Corrupt: the seal does not fit the content, or it is spelled otherwise than `seal` does.
         FormatTooNew: its `format` is above `newest_format`.
     """
     members = _parse(data, name)
     _refuse_newer(members, name, newest_format)
-    if (stated := members.pop(_SEAL, None)) is None:
-        raise Malformed(f"{name}: has no member 'sha256'")
-    if (found := hashlib.sha256(canonical(members)).hexdigest()) != stated:
-        raise Corrupt(f"{name}: states sha256 {stated}, but its content has {found}")
+    _refuse_broken_seal(data, members, name)
     try:
         return msgspec.convert(members, kind, strict=True)
     except msgspec.ValidationError as error:
@@ -49,6 +46,25 @@ def unseal(data: bytes, kind: type[T], name: str, newest_format: int) -> T:
 def canonical(members: Any) -> bytes:
     """One spelling for equal JSON values: the bytes that are hashed."""
     return json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _refuse_broken_seal(data: bytes, members: dict[str, Any], name: str) -> None:
+    """Take the seal off `members`, if it is whole."""
+    spelled = _spell(members, name) + b"\n"
+    if (stated := members.pop(_SEAL, None)) is None:
+        raise Malformed(f"{name}: has no member {_SEAL!r}")
+    if (found := hashlib.sha256(_spell(members, name)).hexdigest()) != stated:
+        raise Corrupt(f"{name}: states sha256 {stated!r}, but its content has {found}")
+    if spelled != data:
+        raise Corrupt(f"{name}: its content fits its seal, but its bytes are not the canonical JSON of it")
+
+
+def _spell(members: dict[str, Any], name: str) -> bytes:
+    """`canonical`, of members that anyone may have written."""
+    try:
+        return canonical(members)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"{name}: holds what JSON cannot: {error}") from error
 
 
 def _parse(data: bytes, name: str) -> dict[str, Any]:
