@@ -25,7 +25,7 @@ def from_bytes(data: bytes, name: str) -> NDArray[np.uint32]:
     """The row numbers in a serialized bitmap, ascending. Raises `Malformed`."""
     try:
         return np.array(BitMap.deserialize(data).to_array(), dtype=np.uint32)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, IndexError) as error:
         raise Malformed(f"{name}: not a roaring bitmap: {error}") from error
 
 
@@ -37,7 +37,7 @@ def dead_rows(shard: VectorShard, files: ObjectFiles) -> NDArray[np.uint32]:
     if shard.deletes is None:
         return np.empty(0, dtype=np.uint32)
     rows = from_bytes(files.path(shard.deletes).read_bytes(), shard.deletes.path)
-    if len(rows) != shard.deletes.rows or (len(rows) and rows[-1] >= shard.rows):
+    if len(rows) != shard.deletes.rows or (len(rows) and rows.max() >= shard.rows):
         raise Malformed(f"{shard.deletes.path}: its {len(rows)} rows are not the {shard.deletes.rows} of {shard.path}")
     return rows
 

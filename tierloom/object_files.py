@@ -21,24 +21,26 @@ class ObjectFiles:
         self.store = store
         self._folder = folder or store.scratch()
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._verified: dict[str, Path] = {}
-        self._shards: dict[str, MappedShard] = {}
+        self._verified: dict[tuple[str, str], Path] = {}
+        self._shards: dict[tuple[str, str], MappedShard] = {}
 
     def path(self, stored: StoredObject) -> Path:
         """The object's bytes as a file. Raises `Corrupt` or `NotFound`."""
+        identity = (stored.path, stored.sha256)
         with self._locks[stored.path]:
-            if stored.sha256 not in self._verified:
+            if identity not in self._verified:
                 path = self.store.fetch(stored.path, self._folder)
                 verify_file(path, stored)
-                self._verified[stored.sha256] = path
-            return self._verified[stored.sha256]
+                self._verified[identity] = path
+            return self._verified[identity]
 
     def shard(self, stored: VectorShard) -> MappedShard:
         """A vector shard, mapped. Raises `Corrupt`, `Malformed` or `CheckpointMismatch`."""
-        if (shard := self._shards.get(stored.sha256)) is None:
+        identity = (stored.path, stored.sha256)
+        if (shard := self._shards.get(identity)) is None:
             shard = MappedShard(self.path(stored), stored.path)
             _refuse_other(shard, stored)
-            self._shards[stored.sha256] = shard
+            self._shards[identity] = shard
         return shard
 
     def forget(self) -> None:

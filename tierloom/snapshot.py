@@ -129,9 +129,9 @@ class Snapshot:
     def chunks(self, *, vectors: bool = False) -> Iterator[LiveChunk]:
         """Every live chunk, shard by shard, sorted by key within each; memory is that of one row group."""
         for live in self._live_shards:
-            rows = np.flatnonzero(live.alive)
-            for start in range(0, len(rows), ROW_GROUP_ROWS):
-                yield from _chunks_of(live, rows[start : start + ROW_GROUP_ROWS], vectors)
+            for start in range(0, len(live.alive), ROW_GROUP_ROWS):
+                rows = start + np.flatnonzero(live.alive[start : start + ROW_GROUP_ROWS])
+                yield from _chunks_of(live, rows, vectors)
 
     def close(self) -> None:
         """Let go of files and of the embedder. Hits and chunks that were returned stay valid."""
@@ -183,15 +183,23 @@ def _chunks_of(live: LiveShard, rows: NDArray[np.int64], vectors: bool) -> Itera
         yield LiveChunk(ordinal=int(ordinal), sequence=int(sequence), vector=vector, **row)
 
 
-def _checked_query(query: Sequence[float] | NDArray[Any], dimensions: int) -> NDArray[np.float32]:
-    vector = np.asarray(query, dtype=np.float32)
-    if vector.shape != (dimensions,):
-        raise QueryError(f"a query vector of shape {vector.shape}; this collection's have ({dimensions},)")
-    return vector
+def _checked_query(query: Sequence[float] | NDArray[Any], dimensions: int) -> NDArray[np.float64]:
+    try:
+        vector = np.asarray(query)
+    except ValueError as error:
+        raise QueryError(f"a query vector is {dimensions} numbers: {error}") from error
+    if vector.dtype.kind not in "fiu" or vector.shape != (dimensions,):
+        raise QueryError(
+            f"a query vector of shape {vector.shape} and dtype {vector.dtype}; "
+            f"this collection's are ({dimensions},) real numbers"
+        )
+    return vector.astype(np.float64)
 
 
-def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    norm = float(np.linalg.norm(vector.astype(np.float64)))
-    if not np.isfinite(norm) or norm == 0.0:
-        raise QueryError(f"a query vector of norm {norm} points nowhere")
-    return (vector / norm).astype(np.float32)
+def _unit(vector: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Scaled to unit length; first by the largest component, so that no square overflows or vanishes."""
+    largest = float(np.abs(vector).max())
+    if not np.isfinite(largest) or largest == 0.0:
+        raise QueryError(f"a query vector whose largest component is {largest} points nowhere")
+    scaled = vector.astype(np.float64) / largest
+    return (scaled / np.linalg.norm(scaled)).astype(np.float32)
