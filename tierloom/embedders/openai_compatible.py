@@ -65,8 +65,9 @@ class OpenAICompatibleEmbedder:
     ) -> None:
         """Raises `EmbedderRefused` when the environment holds no API key that the endpoint needs."""
         self._checkpoint = checkpoint
-        self._endpoint = OpenAIEndpoint(checkpoint, connect_seconds, read_seconds)
-        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="embed")
+        self._endpoint = OpenAIEndpoint(checkpoint, concurrency, connect_seconds, read_seconds)
+        # More threads than requests: while one decodes its answer or waits to try again, another one asks.
+        self._pool = ThreadPoolExecutor(2 * concurrency, thread_name_prefix="embed")
         self._patience = patience
         self._sleep = sleep
         self._over = threading.Event()

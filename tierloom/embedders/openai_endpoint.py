@@ -6,6 +6,7 @@ parser turns each vector into a list of Python floats.
 """
 
 import os
+import threading
 from typing import Final
 
 import msgspec
@@ -29,8 +30,13 @@ _SHOWN: Final = 500
 class OpenAIEndpoint:
     """Where one checkpoint is served. Safe to use from several threads; never pickled, for it holds the key."""
 
-    def __init__(self, checkpoint: Checkpoint, connect_seconds: float, read_seconds: float) -> None:
-        """Raises `EmbedderRefused` when there is no usable API key in the environment."""
+    def __init__(self, checkpoint: Checkpoint, concurrency: int, connect_seconds: float, read_seconds: float) -> None:
+        """At most `concurrency` requests are under way at once.
+
+        Raises `EmbedderRefused` when there is no usable API key in the environment.
+        """
+        # Held only between sending and the last byte: encoding and decoding keep no request from the endpoint.
+        self._slots = threading.BoundedSemaphore(concurrency)
         self._space = checkpoint.space
         self._key = api_key(checkpoint.endpoint)
         timeout = openai.Timeout(read_seconds, connect=connect_seconds)
@@ -59,7 +65,8 @@ class OpenAIEndpoint:
     def _post(self, inputs: list[str]) -> Answer | RequestFailed:
         content = msgspec.json.encode({"model": self._space.model, "input": inputs, "encoding_format": "base64"})
         try:
-            response = self._client.post("/embeddings", cast_to=openai.HttpxBinaryResponseContent, content=content)
+            with self._slots:
+                response = self._client.post("/embeddings", cast_to=openai.HttpxBinaryResponseContent, content=content)
         except openai.OpenAIError as error:
             return self._failed(error)
         return self._decoded(response, len(inputs))
