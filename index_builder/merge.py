@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from tierloom import deletion_vector, names
 from tierloom.digest import digest_of
-from tierloom.manifest import VectorShard
+from tierloom.manifest import VectorShard, common_checkpoint
 from tierloom.mapped_shard import MappedShard
 from tierloom.object_files import ObjectFiles
 from tierloom.shard_schema import ROW_GROUP_ROWS, VARIABLE
-from tierloom.shard_writer import Rows, ShardWriter, sha256_of, writing
+from tierloom.shard_writer import Rows, ShardWriter, writing
 from tierloom.stores.store import Store
+from tierloom.storing import describe_vector_shard, store_vector_shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,9 @@ def merge_vector_shards(task: MergeTask, store: Store) -> VectorShard | None:
     """Store one shard with the live rows of all, sorted by (key, ordinal); None when nothing lives.
 
     A merge of one shard without dead rows is that shard; one that is stored already is reused. Memory: the
-    texts of the rows, and one row group of the vectors.
+    texts of the rows, and one row group of the vectors. Raises `CheckpointMismatch` when they are of two.
     """
+    common_checkpoint(task.shards)
     if task.changes_nothing:
         return task.shards[0]
     with TemporaryDirectory(dir=store.scratch(), prefix="merge-") as folder:
@@ -61,21 +63,8 @@ def merge_vector_shards(task: MergeTask, store: Store) -> VectorShard | None:
             path = Path(folder) / "merged.parquet"
             with writing(path, shards[0].schema) as writer:
                 _copy(shards, order, writer)
-            store.create_from_file(name, path)
+            return store_vector_shard(path, name, store, Path(folder))
         return describe_vector_shard(name, store, Path(folder))
-
-
-def describe_vector_shard(name: str, store: Store, folder: Path) -> VectorShard:
-    """What the manifest says of a stored shard, read back from the store."""
-    path = store.fetch(name, folder)
-    shard = MappedShard(path, name)
-    return VectorShard(
-        path=name,
-        bytes=path.stat().st_size,
-        sha256=sha256_of(path),
-        rows=shard.rows,
-        checkpoint=shard.schema.checkpoint,
-    )
 
 
 def plan_merges(shards: Sequence[VectorShard], dead: Sequence[NDArray[np.int64]], max_rows: int) -> list[MergeTask]:

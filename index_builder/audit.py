@@ -1,0 +1,96 @@
+"""Checking every object that a version names: what `tierloom verify` does."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from index_builder.verify import verify_index_shard
+from tierloom import names
+from tierloom.channel import read_channel
+from tierloom.deletion_vector import alive
+from tierloom.errors import TierloomError
+from tierloom.letters import read_letters
+from tierloom.manifest import Manifest, VectorShard
+from tierloom.mapped_shard import MappedShard
+from tierloom.object_files import ObjectFiles
+from tierloom.quantizer import quantize
+from tierloom.shard_schema import ROW_GROUP_ROWS
+from tierloom.stores.store import Store
+from tierloom.versions import head_version, read_checkpoint, read_manifest
+
+# Half a unit in the last place of the largest float16 component, summed over the longest vectors there are.
+_NORM_TOLERANCE = 5e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was looked at, and a sentence for each thing that is wrong."""
+
+    version: int
+    objects: int
+    bytes: int
+    problems: tuple[str, ...]
+
+
+def audit(store: Store, version: int | None = None) -> Findings:
+    """Check one version (default: the newest) and everything that it names.
+
+    Raises `TierloomError` when the manifest itself cannot be read: then there is nothing to check against.
+    """
+    manifest = read_manifest(store, head_version(store) if version is None else version)
+    with TemporaryDirectory(dir=store.scratch(), prefix="verify-") as folder:
+        files = ObjectFiles(store, Path(folder))
+        problems = tuple(_problems(manifest, store, files))
+    objects = manifest.objects()
+    return Findings(manifest.version, len(objects) + 2, sum(stored.bytes for stored in objects), problems)
+
+
+def _problems(manifest: Manifest, store: Store, files: ObjectFiles) -> Iterator[str]:
+    yield from _found(partial(read_checkpoint, store, manifest.collection.checkpoint))
+    yield from _found(partial(read_channel, store, names.LATEST))
+    for shard in manifest.vector_shards:
+        yield from _found(partial(_check_vector_shard, shard, manifest, files))
+    stored = {shard.path: shard for shard in manifest.vector_shards}
+    for index in manifest.index_shards:
+        covered = [stored[path] for path in index.vector_shards]
+        yield from _found(partial(verify_index_shard, index, covered, files))
+    for part in manifest.dead_letters:
+        yield from _found(partial(read_letters, [part], files))
+    if not manifest.documents.adds_up:
+        yield f"{names.manifest(manifest.version)}: documents do not add up: {manifest.documents}"
+
+
+def _found(check: Callable[[], object]) -> Iterator[str]:
+    try:
+        check()
+    except (TierloomError, OSError) as error:
+        yield str(error)
+
+
+def _check_vector_shard(stored: VectorShard, manifest: Manifest, files: ObjectFiles) -> None:
+    shard = files.shard(stored)
+    alive(stored, files)
+    if shard.schema.prefix_dimensions != manifest.collection.prefix_dimensions:
+        raise TierloomError(f"{stored.path}: prefixes of {shard.schema.prefix_dimensions} dimensions")
+    _check_order(stored, shard)
+    for start in range(0, shard.rows, ROW_GROUP_ROWS):
+        _check_vectors(stored, shard, np.arange(start, min(start + ROW_GROUP_ROWS, shard.rows)))
+
+
+def _check_order(stored: VectorShard, shard: MappedShard) -> None:
+    keys = shard.column("key")
+    if (keys[1:] < keys[:-1]).any():
+        raise TierloomError(f"{stored.path}: its rows are not sorted by key")
+
+
+def _check_vectors(stored: VectorShard, shard: MappedShard, rows: np.ndarray) -> None:
+    vectors = shard.gather("vector", rows)
+    norms = np.linalg.norm(vectors.astype(np.float32), axis=1)
+    if not (np.abs(norms - 1) < _NORM_TOLERANCE).all():
+        raise TierloomError(f"{stored.path}: vectors that are not of unit length, in rows {rows[0]}..{rows[-1]}")
+    if not np.array_equal(quantize(vectors, shard.schema.prefix_dimensions), shard.gather("prefix", rows)):
+        raise TierloomError(f"{stored.path}: prefixes that are not those of the vectors, in rows {rows[0]}..{rows[-1]}")

@@ -1,0 +1,53 @@
+"""The command line. Each command is imported when it is called: those that only read need no Beam."""
+
+import importlib
+import logging
+import sys
+
+import click
+
+from tierloom.errors import MissingExtra, TierloomError
+
+_COMMANDS = {
+    "init": "pipelines.commands.init",
+    "ingest": "pipelines.commands.ingest",
+    "search": "pipelines.commands.search",
+    "show": "pipelines.commands.show",
+    "verify": "pipelines.commands.verify",
+    "dead-letters": "pipelines.commands.dead_letters",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        try:
+            module = importlib.import_module(_COMMANDS[cmd_name])
+        except ModuleNotFoundError as error:
+            raise MissingExtra("pipeline", f"tierloom {cmd_name} ({error.name})") from error
+        command: click.Command = module.command
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="tierloom")
+def cli() -> None:
+    """Embed a corpus once; serve it from every Matryoshka tier.
+
+    STORE is a folder or gs://bucket/prefix.
+    """
+
+
+def main() -> None:
+    """Run a command; an error of ours is one line on stderr and exit status 1."""
+    # Before any library is imported: several have warnings for us that no user can do anything about.
+    logging.basicConfig(level=logging.ERROR)
+    try:
+        cli()
+    except TierloomError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,60 @@
+"""tierloom dead-letters: what could not be processed, and another try."""
+
+import time
+
+import click
+import msgspec
+
+from tierloom.dead_letter import DeadLetter
+from tierloom.letters import read_letters
+from tierloom.object_files import ObjectFiles
+from tierloom.stores.opening import open_store
+from tierloom.versions import read_head
+
+
+@click.command("dead-letters", context_settings={"ignore_unknown_options": True})
+@click.argument("store")
+@click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[BEAM OPTIONS]")
+@click.option("--retry", is_flag=True, help="Send them through again.")
+@click.option(
+    "--concurrency",
+    default=8,
+    show_default=True,
+    type=click.IntRange(1, 1024),
+    help="Requests in flight to the model, per worker.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object a letter; with --retry, the closing table as JSON."
+)
+def command(store: str, beam_options: tuple[str, ...], retry: bool, concurrency: int, as_json: bool) -> None:
+    """List the open dead letters of STORE, or --retry them.
+
+    A letter stays open until a retry goes through or a newer event of its document lives.
+    """
+    if retry:
+        _retry(store, beam_options, concurrency, as_json)
+        return
+    opened = open_store(store)
+    letters = read_letters(read_head(opened).dead_letters, ObjectFiles(opened))
+    for letter in letters:
+        click.echo(msgspec.json.encode(letter) if as_json else described(letter))
+    if not as_json:
+        click.echo(
+            f"{len(letters):,} open" + (f"; try again with: tierloom dead-letters {store} --retry" if letters else "")
+        )
+
+
+def described(letter: DeadLetter) -> str:
+    """A letter on one line: reason, place, what happened."""
+    place = letter.source + (f":{letter.line}" if letter.line else "")
+    who = "" if letter.document_id in (None, place) else f" {letter.document_id}"
+    chunk = f" #{letter.chunk.ordinal}" if letter.chunk else ""
+    return f"{letter.reason}  {place}{who}{chunk}  {letter.detail}"
+
+
+def _retry(store: str, beam_options: tuple[str, ...], concurrency: int, as_json: bool) -> None:
+    # Late: listing letters needs no Beam.
+    from pipelines.retrying import retry_letters
+
+    began = time.monotonic()
+    retry_letters(store, beam_options, concurrency, as_json, began)

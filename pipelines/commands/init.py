@@ -1,0 +1,109 @@
+"""tierloom init: create a collection."""
+
+import click
+
+from tierloom.collection import Chunking, Collection, Sizes, plan_tiers
+from tierloom.creating import create_collection
+from tierloom.declaring import declared_checkpoint
+from tierloom.stores.opening import open_store
+from transforms.chunk import check_chunking
+
+
+def _dimensions(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a list of dimensions such as 64,128,256") from error
+
+
+@click.command("init")
+@click.argument("store")
+@click.option(
+    "--model",
+    required=True,
+    help="A known model (wordllama, text-embedding-3-small, ...) or a TOML file that declares one.",
+)
+@click.option(
+    "--tiers", "dimensions", required=True, callback=_dimensions, help="Prefix dimensions to serve, such as 64,128,256."
+)
+@click.option("--base-url", help="Where an OpenAI-compatible endpoint answers.")
+@click.option("--api-key-env", help="The environment variable that holds its key.  [default: OPENAI_API_KEY]")
+@click.option(
+    "--untrained-prefixes",
+    is_flag=True,
+    help="Accept tiers that the model was not trained for; recorded in the manifest.",
+)
+@click.option(
+    "--connectivity",
+    default=16,
+    show_default=True,
+    type=click.IntRange(2, 128),
+    help="Edges of a graph node (usearch's M).",
+)
+@click.option(
+    "--expansion-add",
+    default=128,
+    show_default=True,
+    type=click.IntRange(1, 4096),
+    help="Candidates looked at when a node is added.",
+)
+@click.option(
+    "--expansion-search",
+    default=128,
+    show_default=True,
+    type=click.IntRange(1, 4096),
+    help="Candidates looked at in a search.",
+)
+@click.option(
+    "--chunk-tokens", default=512, show_default=True, type=click.IntRange(1), help="Tokens of a chunk, at most."
+)
+@click.option(
+    "--chunk-overlap",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Tokens that a chunk shares with the one before.",
+)
+@click.option(
+    "--block-chunks",
+    default=4096,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Chunks of a block: what a crash may cost a worker.",
+)
+@click.option(
+    "--shard-rows", default=131_072, show_default=True, type=click.IntRange(1), help="Rows of a merged vector shard."
+)
+def command(
+    store: str,
+    model: str,
+    dimensions: tuple[int, ...],
+    base_url: str | None,
+    api_key_env: str | None,
+    untrained_prefixes: bool,
+    connectivity: int,
+    expansion_add: int,
+    expansion_search: int,
+    chunk_tokens: int,
+    chunk_overlap: int,
+    block_chunks: int,
+    shard_rows: int,
+) -> None:
+    """Create a collection in STORE: its model, its tiers, its chunking rule. They are fixed for good."""
+    checkpoint = declared_checkpoint(model, base_url, api_key_env)
+    tiers = plan_tiers(checkpoint, dimensions, untrained_prefixes, connectivity, expansion_add, expansion_search)
+    chunking = Chunking(max_tokens=chunk_tokens, overlap_tokens=chunk_overlap)
+    check_chunking(checkpoint, chunking)
+    collection = Collection(
+        checkpoint=checkpoint.fingerprint,
+        prefix_dimensions=tiers[-1].dimensions,
+        tiers=tiers,
+        chunking=chunking,
+        sizes=Sizes(block_chunks=block_chunks, vector_shard_rows=shard_rows),
+        untrained_prefixes=untrained_prefixes,
+    )
+    opened = open_store(store)
+    create_collection(opened, checkpoint, collection)
+    served = ", ".join(str(tier.dimensions) for tier in tiers)
+    click.echo(f"{opened.url}: a collection of {checkpoint.space.model} ({checkpoint.space.dimensions} dimensions)")
+    click.echo(f"served in tiers of {served}; checkpoint {checkpoint.fingerprint}")

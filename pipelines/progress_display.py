@@ -1,0 +1,60 @@
+"""Progress while a run lasts: a live line on a terminal, plain lines elsewhere."""
+
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from transforms.progress import total_progress
+
+_TERMINAL_SECONDS = 0.25
+_PLAIN_SECONDS = 5.0
+
+
+class ProgressDisplay:
+    """Sums the workers' progress notes in `folder` and shows them on stderr; `total` is the bytes to read."""
+
+    def __init__(self, folder: Path, total: int) -> None:
+        self._folder = folder
+        self._total = total
+        self._began = time.monotonic()
+        self._console = Console(stderr=True, soft_wrap=True, highlight=False)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._show, name="progress", daemon=True)
+
+    def __enter__(self) -> "ProgressDisplay":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _show(self) -> None:
+        if self._console.is_terminal:
+            with Live(console=self._console, auto_refresh=False, transient=True) as live:
+                while not self._stopped.wait(_TERMINAL_SECONDS):
+                    live.update(self._line(), refresh=True)
+        else:
+            while not self._stopped.wait(_PLAIN_SECONDS):
+                print(self._line(), file=sys.stderr, flush=True)
+
+    def _line(self) -> str:
+        return progress_line(total_progress(self._folder), self._total, time.monotonic() - self._began)
+
+
+def progress_line(done: Counter[str], total: int, seconds: float) -> str:
+    """One line: chunks, rate, share of the bytes, time left, tokens paid.
+
+    The time left takes the bytes still to be read to cost what those until now did.
+    """
+    rate = done["chunks"] / seconds if seconds else 0.0
+    share = done["bytes"] / total if total else 1.0
+    line = f"{done['chunks']:,} chunks embedded, {rate:,.0f}/s, {share:.0%} read, {done['tokens']:,} tokens paid"
+    if share >= 1:
+        return f"{line}, building index shards"
+    return f"{line}, about {seconds * (1 - share) / share:,.0f} s left" if share else line

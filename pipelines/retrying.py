@@ -1,0 +1,22 @@
+"""Sending dead letters through again: the same pipeline, from the letters' own places."""
+
+import time
+from collections.abc import Sequence
+
+from pipelines.beam_options import split_arguments
+from pipelines.commands.ingest import show_run
+from pipelines.running import make_job, run
+from tierloom.errors import InputError
+from transforms.base import retried_letters
+from transforms.read import split_of_letter
+from transforms.records import Fields
+
+
+def retry_letters(store: str, beam_options: Sequence[str], concurrency: int, as_json: bool, began: float) -> None:
+    """Retry every open letter and print how it ended. Raises `InputError` for an argument of nobody's."""
+    rest, options = split_arguments(beam_options)
+    if rest:
+        raise InputError(f"unexpected argument {rest[0]!r}: every open letter is retried")
+    job = make_job(store, "dead-letters --retry", Fields(), retry=True, concurrency=concurrency)
+    splits = [split_of_letter(letter) for letter in retried_letters(job) if letter.chunk is None]
+    show_run(run(job, splits, options), store, time.monotonic() - began, as_json)

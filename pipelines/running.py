@@ -1,0 +1,109 @@
+"""Running a pipeline over a collection: from a plan to the report of what it did."""
+
+import logging
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import apache_beam as beam
+from apache_beam.metrics import MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineResult
+
+from pipelines.ingest import Ingest
+from pipelines.progress_display import ProgressDisplay
+from tierloom import errors
+from tierloom.errors import TierloomError
+from tierloom.run_report import RunReport, read_report
+from tierloom.stores.opening import open_store
+from tierloom.versions import read_checkpoint, read_head
+from transforms.job import Job
+from transforms.records import Fields
+from transforms.splits import Split
+from transforms.timing import NAMESPACE
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A finished run: its report, and the seconds that all workers together spent in each step."""
+
+    report: RunReport
+    seconds: dict[str, float]
+
+
+def make_job(store: str, command: str, fields: Fields, *, retry: bool = False, concurrency: int = 8) -> Job:
+    """A new run on top of the newest version. Raises `NotACollection`."""
+    opened = open_store(store)
+    head = read_head(opened)
+    return Job(
+        run=uuid.uuid4().hex,
+        command=command,
+        store=opened.url,
+        base=head.version,
+        checkpoint=read_checkpoint(opened, head.collection.checkpoint),
+        collection=head.collection,
+        fields=fields,
+        retry=retry,
+        concurrency=concurrency,
+    )
+
+
+def run(job: Job, splits: Sequence[Split], options: PipelineOptions) -> Ran:
+    """Ingest the splits, showing progress, and wait for the end.
+
+    Raises the `TierloomError` that ended it, if one did; everything that was finished until then is in the
+    store, and the next run reuses it.
+    """
+    total = sum(split.bytes for split in splits)
+    with TemporaryDirectory(prefix="tierloom-progress-") as folder, ProgressDisplay(Path(folder), total):
+        watched = replace(job, progress=folder)
+        with quiet_beam():
+            result = _run_pipeline(watched, splits, options)
+    return Ran(read_report(job.run, open_store(job.store)), _seconds(result))
+
+
+def _run_pipeline(job: Job, splits: Sequence[Split], options: PipelineOptions) -> PipelineResult:
+    pipeline = beam.Pipeline(options=options)
+    # Small descriptions of where to read; the shuffle spreads them over the workers.
+    plan = pipeline | "splits" >> beam.Create(list(enumerate(splits)), reshuffle=True)
+    _ = plan | "ingest" >> Ingest(job)
+    try:
+        result = pipeline.run()
+        result.wait_until_finish()
+    except Exception as error:  # Beam wraps what a worker raised in whatever its runner likes
+        raise _raised_in_worker(error) from error
+    return result
+
+
+# How Python prints one of our errors at the end of a traceback, and what Beam adds to it.
+_OURS = re.compile(r"tierloom\.errors\.(\w+): (.*?)(?: \[while running [^\]]*\])?(?:\n|\\n|$)")
+
+
+def _raised_in_worker(error: Exception) -> Exception:
+    if isinstance(error, TierloomError):
+        return error
+    found = _OURS.findall(str(error))
+    kind = getattr(errors, found[-1][0], None) if found else None
+    return kind(found[-1][1]) if isinstance(kind, type) and issubclass(kind, TierloomError) else error
+
+
+class quiet_beam:  # noqa: N801 -- read as a verb
+    """Keep Beam's own log lines off the terminal: what a user must know is in our errors and tables."""
+
+    def __enter__(self) -> None:
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("apache_beam").setLevel(logging.WARNING)
+
+
+def _seconds(result: PipelineResult) -> dict[str, float]:
+    counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
+    seconds: dict[str, float] = {}
+    for counter in counters:
+        step = counter.key.metric.name
+        seconds[step] = seconds.get(step, 0.0) + (counter.committed or counter.attempted or 0) / 1e6
+    return seconds

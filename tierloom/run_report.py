@@ -1,0 +1,36 @@
+"""What a run has to say for itself: stored even when it published nothing."""
+
+from typing import Final, Literal
+
+import msgspec
+
+from tierloom import names
+from tierloom.errors import AlreadyExists
+from tierloom.manifest import Count, RunRecord
+from tierloom.sealed import seal, unseal
+from tierloom.stores.store import Store
+
+FORMAT: Final = 1
+
+
+class RunReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`version` is what the run published, or the newest there was when it had nothing to publish."""
+
+    record: RunRecord
+    version: Count
+    published: bool
+    format: Literal[1] = FORMAT
+
+
+def store_report(report: RunReport, store: Store) -> None:
+    """Keep the first report of a run: a replayed step finds nothing left to publish, and is not asked."""
+    try:
+        store.create(names.run(report.record.run), seal(report))
+    except AlreadyExists:
+        return
+
+
+def read_report(run: str, store: Store) -> RunReport:
+    """Raises `NotFound` when the run did not get that far."""
+    name = names.run(run)
+    return unseal(store.read(name), RunReport, name, FORMAT)

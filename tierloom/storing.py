@@ -1,0 +1,54 @@
+"""Putting files into a store under the digest of their inputs, and describing what is there."""
+
+from pathlib import Path
+
+from tierloom.errors import AlreadyExists
+from tierloom.manifest import StoredObject, VectorShard
+from tierloom.mapped_shard import MappedShard
+from tierloom.shard_writer import sha256_of
+from tierloom.stores.store import Store
+
+
+def store_file(path: Path, name: str, store: Store, folder: Path) -> StoredObject:
+    """Store a file under `name` and describe what is stored.
+
+    Names are digests of inputs, and not every maker answers the same bytes twice: where the name is taken
+    already, what is stored is the truth. It is fetched into `folder` to be described.
+    """
+    written = _describe(path, name)
+    try:
+        store.create_from_file(name, path)
+    except AlreadyExists:
+        return describe_object(name, store, folder)
+    return written
+
+
+def store_vector_shard(path: Path, name: str, store: Store, folder: Path) -> VectorShard:
+    """`store_file` for a vector shard. Raises `Malformed` when the file is none."""
+    written = _describe_vector_shard(path, name)
+    try:
+        store.create_from_file(name, path)
+    except AlreadyExists:
+        return describe_vector_shard(name, store, folder)
+    return written
+
+
+def describe_object(name: str, store: Store, folder: Path) -> StoredObject:
+    """Length and hash of what is stored under `name`; a remote object is fetched into `folder`."""
+    return _describe(store.fetch(name, folder), name)
+
+
+def describe_vector_shard(name: str, store: Store, folder: Path) -> VectorShard:
+    """What a manifest says of a stored vector shard. Raises `Malformed`."""
+    return _describe_vector_shard(store.fetch(name, folder), name)
+
+
+def _describe(path: Path, name: str) -> StoredObject:
+    return StoredObject(path=name, bytes=path.stat().st_size, sha256=sha256_of(path))
+
+
+def _describe_vector_shard(path: Path, name: str) -> VectorShard:
+    shard, stored = MappedShard(path, name), _describe(path, name)
+    return VectorShard(
+        path=name, bytes=stored.bytes, sha256=stored.sha256, rows=shard.rows, checkpoint=shard.schema.checkpoint
+    )

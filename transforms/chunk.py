@@ -1,0 +1,150 @@
+"""Cutting documents into chunks, and the one rule of what the model is sent.
+
+The rule: `document_prompt + (heading + "\\n\\n" if heading else "") + text`, where `heading` is the chunk's heading
+path ("Guide > Install > Linux") and `text` the exact slice of the document. `Chunk.content_hash` covers exactly
+those bytes, so that a vector is paid for again only when one of them changes.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, Literal
+
+import apache_beam as beam
+from apache_beam.pvalue import TaggedOutput
+
+from tierloom.checkpoint import Checkpoint
+from tierloom.collection import Chunking
+from tierloom.dead_letter import DeadLetter
+from tierloom.document import Chunk, Document
+from tierloom.errors import CheckpointError
+from transforms.elements import ChunkBlock, DocumentBlock, Place
+from transforms.headings import LONGEST_PATH, HeadingPaths, find_headings
+from transforms.job import Job
+from transforms.slabs import LINE_CHARACTERS_PER_TOKEN, cut_slabs
+from transforms.timing import stopwatch
+from transforms.tokens import open_splitters, utf8_length
+
+# One character can be four bytes, and a word may cost a token for its start: less could not hold any text.
+FEWEST_TOKENS: Final = 8
+_BETWEEN: Final = "\n\n"
+
+
+def model_input(document_prompt: str, heading: str, text: str) -> str:
+    """What the model is sent for a chunk: the rule of this module."""
+    return f"{document_prompt}{heading}{_BETWEEN}{text}" if heading else f"{document_prompt}{text}"
+
+
+def check_chunking(checkpoint: Checkpoint, chunking: Chunking) -> None:
+    """Raises `CheckpointError` when a chunk of these sizes, with prompt and heading, could not be sent."""
+    if chunking.max_tokens < FEWEST_TOKENS:
+        raise CheckpointError(f"chunks of {chunking.max_tokens} tokens hold no text; allow at least {FEWEST_TOKENS}")
+    if chunking.overlap_tokens >= chunking.max_tokens:
+        raise CheckpointError(
+            f"an overlap of {chunking.overlap_tokens} tokens leaves nothing new in chunks of "
+            f"{chunking.max_tokens}; make it smaller"
+        )
+    around = utf8_length(checkpoint.space.document_prompt) + LONGEST_PATH + len(_BETWEEN)
+    limit = checkpoint.limits.tokens_per_input
+    if chunking.max_tokens + around > limit:
+        raise CheckpointError(
+            f"chunks of {chunking.max_tokens} tokens, with up to {around} for prompt and headings, exceed the "
+            f"{limit} tokens per input of {checkpoint.space.model}; allow at most {max(limit - around, 0)}"
+        )
+
+
+def empty_document(document: Document) -> DeadLetter:
+    """The dead letter of a document that has no chunk: there was nothing in it to embed."""
+    return DeadLetter(
+        stage="chunk",
+        reason="empty-document",
+        detail="nothing in the document can be embedded",
+        source=document.origin.source,
+        offset=document.origin.offset,
+        length=document.origin.length,
+        document_id=document.document_id,
+        sequence=document.sequence,
+    )
+
+
+class Chunker:
+    """Cuts documents by one checkpoint's tokens. Made in a worker, never pickled."""
+
+    def __init__(self, checkpoint: Checkpoint, chunking: Chunking) -> None:
+        """Raises `CheckpointError` or `MissingExtra`."""
+        check_chunking(checkpoint, chunking)
+        self._prompt = checkpoint.space.document_prompt
+        self._max_tokens = chunking.max_tokens
+        self._longest_line = chunking.max_tokens * LINE_CHARACTERS_PER_TOKEN
+        self._splitters = open_splitters(checkpoint.tokenizer, chunking)
+
+    def cut(self, document: Document) -> list[Chunk]:
+        """The chunks of a document, in order: each of at most `max_tokens` tokens; none if it says nothing."""
+        paths = HeadingPaths(document.title, find_headings(document.text) if document.markdown else [])
+        pieces = [(paths.at(offset), text) for offset, text in self._pieces(document)]
+        inputs = [model_input(self._prompt, heading, text) for heading, text in pieces]
+        bounds = self._bounds(pieces, inputs)
+        return [
+            Chunk(
+                document_id=document.document_id,
+                ordinal=ordinal,
+                sequence=document.sequence,
+                heading=heading,
+                text=text,
+                metadata=document.metadata,
+                model_input=sent,
+                tokens=tokens,
+                origin=document.origin,
+            )
+            for ordinal, ((heading, text), sent, tokens) in enumerate(zip(pieces, inputs, bounds, strict=True))
+        ]
+
+    def _pieces(self, document: Document) -> Iterator[tuple[int, str]]:
+        """The texts of the chunks, each with its character offset in the document."""
+        splitter = self._splitters.markdown if document.markdown else self._splitters.plain
+        for start, slab in cut_slabs(document.text, self._longest_line):
+            for offset, text in splitter.chunk_indices(slab):
+                yield start + offset, text
+
+    def _bounds(self, pieces: Sequence[tuple[str, str]], inputs: Sequence[str]) -> list[int]:
+        """Upper bounds of the tokens of each input."""
+        if self._splitters.count:
+            return self._splitters.count(inputs)
+        return [self._bound(text, sent) for (_, text), sent in zip(pieces, inputs, strict=True)]
+
+    def _bound(self, text: str, sent: str) -> int:
+        of_text = utf8_length(text)
+        return min(self._max_tokens, of_text) + utf8_length(sent) - of_text
+
+
+def chunk_blocks(cut: Iterable[list[Chunk]], block_chunks: int) -> Iterator[tuple[Chunk, ...]]:
+    """Chunks of consecutive documents, at most `block_chunks` together. A document stays whole if it fits."""
+    block: list[Chunk] = []
+    for chunks in cut:
+        if block and len(block) + len(chunks) > block_chunks:
+            yield tuple(block)
+            block = []
+        block += chunks
+        while len(block) > block_chunks:
+            yield tuple(block[:block_chunks])
+            block = block[block_chunks:]
+    if block:
+        yield tuple(block)
+
+
+class ChunkDoFn(beam.DoFn):
+    """DocumentBlock -> ChunkBlocks; tag `letters` for documents that say nothing."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def setup(self) -> None:
+        self._chunker = Chunker(self._job.checkpoint, self._job.collection.chunking)
+
+    def process(self, block: DocumentBlock) -> Iterator[ChunkBlock | TaggedOutput[Literal["letters"], DeadLetter]]:
+        with stopwatch("chunk"):
+            cut = [self._chunker.cut(document) for document in block.documents]
+            blocks = list(chunk_blocks(cut, self._job.collection.sizes.block_chunks))
+        for document, chunks in zip(block.documents, cut, strict=True):
+            if not chunks:
+                yield TaggedOutput("letters", empty_document(document))
+        for part, chunks_of_block in enumerate(blocks):
+            yield ChunkBlock(Place(block.place.split, block.place.block, part), chunks_of_block)

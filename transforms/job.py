@@ -1,0 +1,33 @@
+"""What every step of a run needs to know: plain values, no clients, no keys."""
+
+from dataclasses import dataclass
+
+from tierloom.checkpoint import Checkpoint
+from tierloom.collection import Collection
+from tierloom.shard_schema import ShardSchema
+from transforms.records import Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run over one collection. `base` is the version that it compares its documents with.
+
+    A `retry` sends the open dead letters of the base through again. `concurrency` bounds the requests in
+    flight of one worker; `progress` is a local folder for progress notes, or None where nobody watches.
+    """
+
+    run: str
+    command: str
+    store: str
+    base: int
+    checkpoint: Checkpoint
+    collection: Collection
+    fields: Fields
+    retry: bool = False
+    concurrency: int = 8
+    progress: str | None = None
+
+    @property
+    def schema(self) -> ShardSchema:
+        space = self.checkpoint.space
+        return ShardSchema(self.checkpoint.fingerprint, space.dimensions, self.collection.prefix_dimensions)

@@ -1,0 +1,100 @@
+"""Settling a run's small shards among themselves, and merging them to their target size."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import apache_beam as beam
+from apache_beam.pvalue import TaggedOutput
+
+from index_builder.merge import MergeTask, merge_vector_shards, plan_merges
+from tierloom.dead_letter import DeadLetter
+from tierloom.letters import read_letters
+from tierloom.live_shard import LiveShard
+from tierloom.manifest import DeadLetters, VectorShard
+from tierloom.object_files import ObjectFiles
+from tierloom.settle import settle
+from tierloom.stores.opening import open_store
+from transforms.elements import ShardReceipt
+from transforms.job import Job
+from transforms.letter_changes import dead_events
+from transforms.timing import stopwatch
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of the documents of a run's shards, before they meet those of other runs.
+
+    `superseded` events lost to a higher sequence or repeated another; `dead` events (document_id, sequence)
+    have letters and no row at all. Chunks and tokens as in `tierloom.manifest.RunRecord`.
+    """
+
+    superseded: int
+    dead: frozenset[tuple[str, int]]
+    embedded: int
+    copied: int
+    found: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class MergedShard:
+    """A merged shard and its place among those of the run."""
+
+    place: int
+    shard: VectorShard
+
+
+def settle_run(
+    receipts: Sequence[ShardReceipt], letters: Sequence[DeadLetter], files: ObjectFiles, max_rows: int
+) -> tuple[Settled, list[MergeTask]]:
+    """Who wins within the run, and the merges that leave the losers behind."""
+    ordered = sorted(receipts, key=lambda receipt: receipt.place)
+    shards = [LiveShard(receipt.shard, files) for receipt in ordered]
+    verdict = settle((), shards)
+    settled = Settled(
+        superseded=verdict.lost + verdict.repeated,
+        dead=dead_events(letters, shards),
+        embedded=sum(receipt.embedded for receipt in ordered if not receipt.found),
+        copied=sum(receipt.copied for receipt in ordered if not receipt.found),
+        found=sum(receipt.shard.rows for receipt in ordered if receipt.found),
+        tokens=sum(receipt.tokens for receipt in ordered if not receipt.found),
+    )
+    return settled, plan_merges([receipt.shard for receipt in ordered], verdict.dead, max_rows)
+
+
+class SettleDoFn(beam.DoFn):
+    """(all receipts) -> MergeTasks in order; tag `settled`."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def setup(self) -> None:
+        self._files = ObjectFiles(open_store(self._job.store))
+
+    def process(
+        self, _: object, receipts: Sequence[ShardReceipt], letters: Sequence[DeadLetters]
+    ) -> Iterator[tuple[int, MergeTask] | TaggedOutput[Literal["settled"], Settled]]:
+        with stopwatch("merge"):
+            max_rows = self._job.collection.sizes.vector_shard_rows
+            settled, tasks = settle_run(receipts, read_letters(letters, self._files), self._files, max_rows)
+            self._files.forget()
+        yield TaggedOutput("settled", settled)
+        yield from enumerate(tasks)
+
+
+class MergeDoFn(beam.DoFn):
+    """(place, MergeTask) -> MergedShard. Idempotent: the name is a digest of the task."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def setup(self) -> None:
+        self._store = open_store(self._job.store)
+
+    def process(self, numbered: tuple[int, MergeTask]) -> Iterator[MergedShard]:
+        place, task = numbered
+        with stopwatch("merge"):
+            shard = merge_vector_shards(task, self._store)
+        if shard is not None:
+            yield MergedShard(place, shard)

@@ -1,0 +1,64 @@
+"""Keeping several elements of a bundle in flight while the pipeline reads and writes others."""
+
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.utils.windowed_value import WindowedValue
+
+from transforms.timing import stopwatch
+
+Pending = tuple[Any, Future[Any], Any, Any]
+
+
+class OverlappingDoFn(beam.DoFn):
+    """A DoFn whose work runs in an executor, at most `depth` elements ahead of the pipeline.
+
+    Time spent waiting for results counts as that of `step`. Results leave in the order of the elements, with
+    their timestamps and windows; a bundle ends when all of its elements have left. A failure fails the bundle.
+    """
+
+    step: str
+    depth = 1
+    executor: Executor
+
+    @abstractmethod
+    def work(self, element: Any) -> Callable[[], Any]:
+        """What to run for an element, as a callable that the executor can take."""
+
+    @abstractmethod
+    def outputs(self, element: Any, result: Any) -> Iterator[Any]:
+        """The outputs (or tagged outputs) of an element's result; called on the pipeline's own thread."""
+
+    def start_bundle(self) -> None:
+        self._pending: deque[Pending] = deque()
+
+    def process(
+        self,
+        element: Any,
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+    ) -> Iterator[Any]:
+        self._pending.append((element, self.executor.submit(self.work(element)), timestamp, window))
+        while len(self._pending) > self.depth:
+            yield from self._leave()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        while self._pending:
+            yield from self._leave()
+
+    def _leave(self) -> Iterator[Any]:
+        element, future, timestamp, window = self._pending.popleft()
+        with stopwatch(self.step):
+            result = future.result()
+        for output in self.outputs(element, result):
+            yield _windowed(output, timestamp, window)
+
+
+def _windowed(output: Any, timestamp: Any, window: Any) -> Any:
+    if isinstance(output, beam.pvalue.TaggedOutput):
+        return beam.pvalue.TaggedOutput(output.tag, WindowedValue(output.value, timestamp, (window,)))
+    return WindowedValue(output, timestamp, (window,))

@@ -1,0 +1,98 @@
+"""A vector once paid for is copied, never bought again.
+
+Two places are asked before the model: a shard that an interrupted run finished for the very same chunks, and
+the document's own live rows, where a chunk whose `content_hash` is there already takes its vector from.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal, TypeAlias
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.pvalue import TaggedOutput
+from numpy.typing import NDArray
+
+from tierloom import names
+from tierloom.dead_letter import DeadLetter
+from tierloom.document import Chunk
+from tierloom.mapped_shard import MappedShard
+from tierloom.shard_schema import ShardSchema
+from tierloom.stores.opening import open_store
+from tierloom.stores.store import Store
+from tierloom.storing import describe_vector_shard
+from transforms.base import Base, open_base
+from transforms.block_notes import BlockNotes
+from transforms.elements import ChunkBlock, Place, ShardReceipt, VectorBlock
+from transforms.job import Job
+from transforms.progress import Progress
+from transforms.timing import stopwatch
+
+
+def finished_shard(place: Place, digest: str, store: Store) -> tuple[ShardReceipt, tuple[DeadLetter, ...]] | None:
+    """The stored shard of this block and the dead letters it left, if an earlier run finished it."""
+    name = names.vector_shard(digest)
+    if store.size(name) is None:
+        return None
+    with TemporaryDirectory(dir=store.scratch(), prefix="reuse-") as folder:
+        shard = describe_vector_shard(name, store, Path(folder))
+        notes = BlockNotes.of(MappedShard(store.fetch(name, Path(folder)), name))
+    receipt = ShardReceipt(place, shard, notes.embedded, notes.copied, notes.tokens, found=True)
+    return receipt, notes.letters
+
+
+def with_known_vectors(block: ChunkBlock, digest: str, base: Base, schema: ShardSchema) -> VectorBlock:
+    """The block with the vectors that the documents' own live rows hold for the same content."""
+    vectors = np.zeros((len(block.chunks), schema.dimensions), dtype=np.float16)
+    missing = np.ones(len(block.chunks), dtype=np.bool_)
+    known = _known_vectors(block.chunks, base)
+    for position, chunk in enumerate(block.chunks):
+        if (vector := known.get((chunk.document_id, chunk.content_hash))) is not None:
+            vectors[position] = vector
+            missing[position] = False
+    return VectorBlock(
+        block.place, digest, block.chunks, vectors, np.flatnonzero(missing), copied=int((~missing).sum())
+    )
+
+
+def _known_vectors(chunks: Sequence[Chunk], base: Base) -> dict[tuple[str, bytes], NDArray[np.float16]]:
+    known: dict[tuple[str, bytes], NDArray[np.float16]] = {}
+    for document_id, addresses in base.find({chunk.document_id for chunk in chunks}).items():
+        for address in addresses:
+            shard, row = base.shards[address.shard].shard, np.array([address.row])
+            known[document_id, shard.gather("content_hash", row).tobytes()] = shard.gather("vector", row)[0]
+    return known
+
+
+_Reused: TypeAlias = (
+    VectorBlock | TaggedOutput[Literal["finished"], ShardReceipt] | TaggedOutput[Literal["letters"], DeadLetter]
+)
+
+
+class ReuseDoFn(beam.DoFn):
+    """ChunkBlock -> VectorBlock for the model; tags `finished` (ShardReceipt) and `letters`."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def setup(self) -> None:
+        self._base = open_base(self._job.store, self._job.base)
+        self._store = open_store(self._job.store)
+        self._progress = Progress(self._job.progress)
+
+    def process(self, block: ChunkBlock) -> Iterator[_Reused]:
+        with stopwatch("reuse"):
+            schema = self._job.schema
+            digest = block.digest(schema.checkpoint, schema.prefix_dimensions)
+            finished = finished_shard(block.place, digest, self._store)
+        if finished is None:
+            with stopwatch("reuse"):
+                known = with_known_vectors(block, digest, self._base, schema)
+            yield known
+            return
+        receipt, letters = finished
+        self._progress.add(chunks=receipt.shard.rows, found=receipt.shard.rows)
+        yield TaggedOutput("finished", receipt)
+        for letter in letters:
+            yield TaggedOutput("letters", letter)
