@@ -215,7 +215,7 @@ def test_no_answer_in_time_is_tried_again(endpoint: Endpoint, open_at: Opener) -
 
     endpoint.script = script
     try:
-        assert_all_right_but(embed(open_at(endpoint, read_seconds=0.3)), TEXTS, {})
+        assert_all_right_but(embed(open_at(endpoint, read_seconds=0.6)), TEXTS, {})
     finally:
         done.set()
     assert endpoint.requests == 2
