@@ -132,7 +132,7 @@ def test_all_callers_share_the_bound_and_reach_it(endpoint: Endpoint, open_at: O
     def script(asked: Asked) -> None:
         full.wait(10)  # only three requests under way at once let each other through
 
-    endpoint.script = script
+    endpoint.script, endpoint.delay_seconds = script, 0.02  # long enough to see a fourth request
     embedder = open_at(endpoint, Limits(inputs_per_request=1), concurrency=3)
     blocks = [[f"{block} {i}" for i in range(6)] for block in range(4)]
     with ThreadPoolExecutor(4) as callers:
