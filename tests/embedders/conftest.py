@@ -3,7 +3,7 @@
 No test waits: `open_at` gives the embedder a `sleep` that only notes the seconds.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -85,6 +85,3 @@ def bounds(texts: Sequence[str]) -> list[int]:
 
 def expected(texts: Sequence[str], dimensions: int = 16) -> NDArray[np.float32]:
     return np.stack([vector_of(text, dimensions) for text in texts])
-
-
-Open = Callable[..., OpenAICompatibleEmbedder]
