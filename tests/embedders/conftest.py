@@ -1,4 +1,4 @@
-"""Fixtures: `endpoint` (a server that behaves) and `open_at` (opens embedders there); `checkpoint_at` makes checkpoints.
+"""Fixtures: `endpoint` (a server that behaves), `open_at` (opens embedders there); `checkpoint_at` makes checkpoints.
 
 No test waits: `open_at` gives the embedder a `sleep` that only notes the seconds.
 """
