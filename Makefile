@@ -15,6 +15,9 @@ $(SETUP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+demo: $(SETUP) ## embed Python's own documentation and search it at every tier
+	$(BIN)/python -m pipelines.demo
+
 test: $(SETUP) ## run every test, with the real components they need
 	$(BIN)/python -m pytest
 

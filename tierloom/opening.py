@@ -10,7 +10,7 @@ from tierloom.versions import channel_version, read_checkpoint, read_manifest
 
 
 def open_snapshot(
-    store: str, version: int | None = None, *, channel: str = names.LATEST, cache: str | Path | None = None
+    store: str | Path, version: int | None = None, *, channel: str = names.LATEST, cache: str | Path | None = None
 ) -> Snapshot:
     """Open one version of the collection at `store`: a folder, or `gs://bucket/prefix`.
 
