@@ -1,6 +1,9 @@
 """Local files of a store's objects, checked against the manifest before their first use."""
 
+import shutil
+import tempfile
 import threading
+import weakref
 from collections import defaultdict
 from pathlib import Path
 
@@ -12,14 +15,15 @@ from tierloom.stores.store import Store
 
 
 class ObjectFiles:
-    """Objects of one store as verified local files; remote ones are copied into `folder`.
+    """Objects of one store as verified local files; safe to use from several threads.
 
-    Each object is fetched and hashed once, when it is first asked for. Safe to use from several threads.
+    Each object is fetched and hashed once, when it is first asked for. Remote ones are copied into `folder`,
+    and a sound copy that is there already is used; without `folder`, into one that goes when this does.
     """
 
     def __init__(self, store: Store, folder: Path | None = None) -> None:
         self.store = store
-        self._folder = folder or store.scratch()
+        self._folder = folder or self._own_folder()
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._verified: dict[tuple[str, str], Path] = {}
         self._shards: dict[tuple[str, str], MappedShard] = {}
@@ -29,9 +33,7 @@ class ObjectFiles:
         identity = (stored.path, stored.sha256)
         with self._locks[stored.path]:
             if identity not in self._verified:
-                path = self.store.fetch(stored.path, self._folder)
-                verify_file(path, stored)
-                self._verified[identity] = path
+                self._verified[identity] = self._kept(stored) or self._fetched(stored)
             return self._verified[identity]
 
     def shard(self, stored: VectorShard) -> MappedShard:
@@ -46,6 +48,25 @@ class ObjectFiles:
     def forget(self) -> None:
         """Let go of every mapped shard."""
         self._shards.clear()
+
+    def _kept(self, stored: StoredObject) -> Path | None:
+        """A copy from before, if it is the object."""
+        path = self._folder / stored.path
+        try:
+            verify_file(path, stored)
+        except (FileNotFoundError, Corrupt):
+            return None
+        return path
+
+    def _fetched(self, stored: StoredObject) -> Path:
+        path = self.store.fetch(stored.path, self._folder)
+        verify_file(path, stored)
+        return path
+
+    def _own_folder(self) -> Path:
+        folder = Path(tempfile.mkdtemp(dir=self.store.scratch(), prefix="objects-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
 
 def verify_file(path: Path, stored: StoredObject) -> None:
