@@ -1,6 +1,7 @@
 """The file format of vector shards: what is written, what other readers see, what is refused."""
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +236,7 @@ def _signed(table: pa.Table) -> pa.Table:
     return table.set_column(at, pa.field("key", pa.int64(), nullable=False), column)
 
 
-_OTHER_TABLES = {
+_OTHER_TABLES: dict[str, Callable[[pa.Table], pa.Table]] = {
     "another name": _renamed,
     "nullable columns": _nullable,
     "another type": _signed,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from usearch.index import Index
 
 from tierloom.errors import Malformed
-from tierloom.manifest import IndexShard
+from tierloom.manifest import Aliases, IndexShard
 
 ROW_BITS = 32
 
@@ -40,7 +40,7 @@ class IndexReader:
         self.shard = shard
         self._path = path
         self._views = threading.local()
-        self._indexed, self._further = _read_aliases(aliases)
+        self._indexed, self._further = _read_aliases(shard, aliases)
         self._refuse_other_graph()
 
     def search(self, code: NDArray[np.int8], count: int) -> Found:
@@ -77,26 +77,35 @@ class IndexReader:
 
 
 def open_view(path: Path, shard: IndexShard, key_lookups: bool = False) -> Index:
-    """Map a verified graph. The search parameters come from the manifest: the file does not hold them."""
-    view = Index.restore(
-        str(path),
-        view=True,
-        connectivity=shard.parameters.connectivity,
-        expansion_search=shard.parameters.expansion_search,
-        enable_key_lookups=key_lookups,
-    )
+    """Map a verified graph. The search parameters come from the manifest: the file does not hold them.
+
+    Raises `Malformed`.
+    """
+    try:
+        view = Index.restore(
+            str(path),
+            view=True,
+            connectivity=shard.parameters.connectivity,
+            expansion_search=shard.parameters.expansion_search,
+            enable_key_lookups=key_lookups,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise Malformed(f"{shard.path}: not a usearch file: {error}") from error
     if view is None:
         raise Malformed(f"{shard.path}: not a usearch file")
     return view
 
 
-def read_alias_pairs(path: Path) -> NDArray[np.uint64]:
-    """The pairs (n, 2) of an alias file: indexed key, further key; sorted."""
-    return np.fromfile(path, dtype="<u8").reshape(-1, 2)
+def read_alias_pairs(aliases: Aliases, path: Path) -> NDArray[np.uint64]:
+    """The pairs (n, 2) in an alias file: indexed key, further key; sorted. Raises `Malformed`."""
+    stored = np.fromfile(path, dtype="<u8")
+    if len(stored) != 2 * aliases.pairs:
+        raise Malformed(f"{aliases.path}: {len(stored)} keys, but the manifest states {aliases.pairs} pairs")
+    return stored.reshape(-1, 2)
 
 
-def _read_aliases(path: Path | None) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    if path is None:
+def _read_aliases(shard: IndexShard, path: Path | None) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    if shard.aliases is None or path is None:
         return np.empty(0, np.uint64), np.empty(0, np.uint64)
-    pairs = read_alias_pairs(path)
+    pairs = read_alias_pairs(shard.aliases, path)
     return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
