@@ -9,10 +9,14 @@ CONTENT_HASH_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a document was read: `source` as the user would name it, `offset` in bytes into it."""
+    """Where a document was read: an absolute path or `gs://` name, and the record in it.
+
+    `offset` and `length` count bytes, or rows of a Parquet file; `length` is None for the rest of the source.
+    """
 
     source: str
     offset: int = 0
+    length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

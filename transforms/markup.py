@@ -1,0 +1,58 @@
+"""HTML to Markdown: the one form of markup that is chunked.
+
+The converter is html-to-markdown, a parser in Rust: measured on a page of 1 MB, 0.2 s against 12 s of markdownify,
+and it says what it left out instead of ending in a RecursionError.
+"""
+
+import html
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from html_to_markdown import ConversionError, ConversionOptions, InlineDataMedia, PreprocessingOptions, convert
+
+from transforms.headings import first_heading
+from transforms.refused import Refused
+
+# What stands around the content of a page, by HTML's own elements and by ARIA's landmarks; `a.headerlink` is the
+# pilcrow that Sphinx puts behind each heading.
+_BOILERPLATE: Final = ["nav", "footer", "button", "[role=navigation]", "[role=contentinfo]", "a.headerlink"]
+_OPTIONS: Final = ConversionOptions(
+    autolinks=False,
+    compact_tables=True,
+    exclude_selectors=_BOILERPLATE,
+    extract_metadata=False,
+    inline_data_media=InlineDataMedia.ALT_TEXT_ONLY,
+    # Its own list of what is boilerplate takes the <header> of an article, and the title in it, away.
+    preprocessing=PreprocessingOptions(enabled=False),
+)
+_TITLE: Final = re.compile(r"<title\b[^>]*>([^<]*)</title", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A text in Markdown, and its title: empty if it has none."""
+
+    text: str
+    title: str
+
+
+def html_to_markdown(source: str) -> Marked:
+    """The content of a page as Markdown, titled by its `<title>` or first heading.
+
+    Scripts, styles and navigation are dropped. Raises `Refused` (`invalid-markup`) when a part would be lost.
+    """
+    try:
+        result = convert(source, _OPTIONS)
+    except (ConversionError, ValueError, RuntimeError) as error:
+        raise Refused("invalid-markup", str(error)) from error
+    for warning in result.warnings:
+        if "depth_limit_exceeded" in str(warning.kind):
+            raise Refused("invalid-markup", f"the HTML is nested too deeply: {warning.message}")
+    text = result.content or ""
+    return Marked(text, _title(source) or first_heading(text))
+
+
+def _title(source: str) -> str:
+    match = _TITLE.search(source)
+    return " ".join(html.unescape(match[1]).split()) if match else ""

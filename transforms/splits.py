@@ -1,0 +1,85 @@
+"""Splits: the units of reading, and how files are packed into them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["text", "markdown", "restructuredtext", "html", "jsonl", "parquet"]
+
+SPLIT_BYTES: Final = 2 << 20
+# What opening a file costs, in bytes of reading: a folder of empty files is not one endless split.
+_OPENING_BYTES: Final = 4 << 10
+
+_KINDS: Final[dict[str, Kind]] = {
+    ".txt": "text",
+    ".text": "text",
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".rst": "restructuredtext",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
+ENDINGS: Final = tuple(_KINDS)
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A file, or the part of one that a split reads.
+
+    `uri` is an absolute path or `gs://bucket/name`. `offset` and `length` count bytes (of JSONL: a line belongs
+    to the part in which it starts) or, of Parquet, rows. `size` is the file's in bytes. `document_id` is None
+    where the records themselves carry ids.
+    """
+
+    uri: str
+    kind: Kind
+    document_id: str | None
+    offset: int
+    length: int
+    size: int
+    modified_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One unit of reading: file parts of about `SPLIT_BYTES` together, `bytes` in all."""
+
+    parts: tuple[FilePart, ...]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A file part and its bytes in the file."""
+
+    part: FilePart
+    bytes: int
+
+
+def kind_of(name: str) -> Kind | None:
+    """The kind of a file by its ending, in either case; None for those that are not read."""
+    dot = name.rfind(".")
+    return _KINDS.get(name[dot:].lower()) if dot > name.rfind("/") else None
+
+
+def pack(pieces: Iterable[Piece], split_bytes: int) -> Iterator[Split]:
+    """Splits of the pieces, in their order. One piece larger than `split_bytes` is a split of its own."""
+    batch: list[Piece] = []
+    weight = 0
+    for piece in pieces:
+        heavy = max(piece.bytes, _OPENING_BYTES)
+        if batch and weight + heavy > split_bytes:
+            yield _split(batch)
+            batch, weight = [], 0
+        batch.append(piece)
+        weight += heavy
+    if batch:
+        yield _split(batch)
+
+
+def _split(pieces: list[Piece]) -> Split:
+    return Split(tuple(piece.part for piece in pieces), sum(piece.bytes for piece in pieces))
