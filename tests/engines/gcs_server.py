@@ -74,7 +74,9 @@ def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def gcs_bucket(gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsBucket]:
-    gcs = pytest.importorskip("tierloom.stores.gcs")
+    # Here, for it takes more than a second to load, and most runs of tests do without.
+    from tierloom.stores import gcs
+
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server)
     name = f"bucket-{os.getpid()}-{next(_numbers)}"
     _request(f"{gcs_server}/storage/v1/b?project=test", json.dumps({"name": name}).encode())
