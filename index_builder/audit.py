@@ -42,7 +42,7 @@ def audit(store: Store, version: int | None = None) -> Findings:
     Raises `TierloomError` when the manifest itself cannot be read: then there is nothing to check against.
     """
     manifest = read_manifest(store, head_version(store) if version is None else version)
-    with TemporaryDirectory(dir=store.scratch(), prefix="verify-") as folder:
+    with TemporaryDirectory(prefix="tierloom-verify-") as folder:
         files = ObjectFiles(store, Path(folder))
         problems = tuple(_problems(manifest, store, files))
     objects = manifest.objects()

@@ -64,7 +64,7 @@ class ObjectFiles:
         return path
 
     def _own_folder(self) -> Path:
-        folder = Path(tempfile.mkdtemp(dir=self.store.scratch(), prefix="objects-"))
+        folder = Path(tempfile.mkdtemp(prefix="tierloom-objects-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return folder
 
