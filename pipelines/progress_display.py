@@ -47,14 +47,17 @@ class ProgressDisplay:
         return progress_line(total_progress(self._folder), self._total, time.monotonic() - self._began)
 
 
-def progress_line(done: Counter[str], total: int, seconds: float) -> str:
-    """One line: chunks, rate, share of the bytes, time left, tokens paid.
+def progress_line(totals: Counter[str], total_bytes: int, seconds: float) -> str:
+    """One line: chunks, rate, tokens paid, time left.
 
-    The time left takes the bytes still to be read to cost what those until now did.
+    How many chunks there will be is estimated from the share of the bytes that is read; the time left from
+    what those until now took.
     """
-    rate = done["chunks"] / seconds if seconds else 0.0
-    share = done["bytes"] / total if total else 1.0
-    line = f"{done['chunks']:,} chunks embedded, {rate:,.0f}/s, {share:.0%} read, {done['tokens']:,} tokens paid"
-    if share >= 1:
-        return f"{line}, building index shards"
-    return f"{line}, about {seconds * (1 - share) / share:,.0f} s left" if share else line
+    done, cut = totals["done"], totals["cut"]
+    read = totals["bytes"] / total_bytes if total_bytes else 1.0
+    line = f"{done:,} chunks, {done / seconds if seconds else 0:,.0f}/s, {totals['tokens']:,} tokens paid"
+    if read >= 1 and done >= cut:
+        return f"{line}; merging and building index shards"
+    if not (read and done):
+        return f"{line}; {read:.0%} read"
+    return f"{line}; of about {cut / read:,.0f}, {seconds * (cut / read / done - 1):,.0f} s left"

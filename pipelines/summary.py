@@ -52,7 +52,7 @@ def tier_bytes(manifest: Manifest, tier: str) -> dict[str, int]:
 def summary_table(values: dict[str, Any], store: str) -> str:
     """The closing table."""
     rows = [
-        ("documents", identity(msgspec.convert(values["documents"], DocumentCounts))),
+        ("documents in", identity(msgspec.convert(values["documents"], DocumentCounts))),
         ("chunks", chunk_line(values)),
         ("tokens", f"{values['tokens']:,} paid for"),
         ("dead letters", f"{values['dead_letters']:,}{_cure(values['dead_letters'], store)}"),
@@ -67,7 +67,7 @@ def summary_table(values: dict[str, Any], store: str) -> str:
 def identity(documents: DocumentCounts) -> str:
     """`documents in = live + superseded + deleted + dead-lettered`, with the numbers."""
     return (
-        f"{documents.documents_in:,} in = {documents.live:,} live + {documents.superseded:,} superseded"
+        f"{documents.documents_in:,} = {documents.live:,} live + {documents.superseded:,} superseded"
         f" + {documents.deleted:,} deleted + {documents.dead_lettered:,} dead-lettered"
     )
 

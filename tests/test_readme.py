@@ -83,7 +83,7 @@ def test_the_command_with_worker_processes_works() -> None:
     slow = next(command for command in tierloom_commands() if _SLOW in command)
     done = subprocess.run([sys.executable, "-m", "pipelines", *shlex.split(slow)[1:]], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "2 in = 2 live" in done.stdout
+    assert "2 = 2 live" in done.stdout
 
 
 def test_other_commands_are_set_up_for() -> None:

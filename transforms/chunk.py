@@ -19,7 +19,8 @@ from tierloom.errors import CheckpointError
 from transforms.elements import ChunkBlock, DocumentBlock, Place
 from transforms.headings import LONGEST_PATH, HeadingPaths, find_headings
 from transforms.job import Job
-from transforms.slabs import LINE_CHARACTERS_PER_TOKEN, cut_slabs
+from transforms.progress import Progress
+from transforms.slabs import LINE_CHARACTERS_PER_TOKEN, cut_slabs, is_deeply_nested
 from transforms.timing import stopwatch
 from transforms.tokens import open_splitters, utf8_length
 
@@ -99,8 +100,9 @@ class Chunker:
 
     def _pieces(self, document: Document) -> Iterator[tuple[int, str]]:
         """The texts of the chunks, each with its character offset in the document."""
-        splitter = self._splitters.markdown if document.markdown else self._splitters.plain
         for start, slab in cut_slabs(document.text, self._longest_line):
+            structured = document.markdown and not is_deeply_nested(slab)
+            splitter = self._splitters.markdown if structured else self._splitters.plain
             for offset, text in splitter.chunk_indices(slab):
                 yield start + offset, text
 
@@ -138,11 +140,13 @@ class ChunkDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._chunker = Chunker(self._job.checkpoint, self._job.collection.chunking)
+        self._progress = Progress(self._job.progress)
 
     def process(self, block: DocumentBlock) -> Iterator[ChunkBlock | TaggedOutput[Literal["letters"], DeadLetter]]:
         with stopwatch("chunk"):
             cut = [self._chunker.cut(document) for document in block.documents]
             blocks = list(chunk_blocks(cut, self._job.collection.sizes.block_chunks))
+        self._progress.add(cut=sum(map(len, cut)))
         for document, chunks in zip(block.documents, cut, strict=True):
             if not chunks:
                 yield TaggedOutput("letters", empty_document(document))

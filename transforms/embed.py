@@ -105,7 +105,7 @@ class EmbedDoFn(OverlappingDoFn):
         self, element: VectorBlock, result: EmbeddedBlock
     ) -> Iterator[EmbeddedBlock | TaggedOutput[Literal["letters"], DeadLetter]]:
         block = result.block
-        self._progress.add(chunks=len(block.chunks), copied=block.copied, tokens=block.tokens)
+        self._progress.add(done=len(element.chunks), copied=block.copied, tokens=block.tokens)
         yield result
         for letter in result.letters:
             yield TaggedOutput("letters", letter)

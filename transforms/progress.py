@@ -15,7 +15,7 @@ class Progress:
         self._totals: Counter[str] = Counter()
 
     def add(self, **amounts: int) -> None:
-        """Add to the totals: `bytes` read, `documents`, `chunks` done, of them `copied` or `found`, `tokens` paid."""
+        """Add to the totals: `bytes` read, chunks `cut` and `done`, of these `copied` or `found`, `tokens` paid."""
         self._totals.update(amounts)
         if self._path:
             partial = self._path.with_suffix(".part")

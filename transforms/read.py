@@ -111,7 +111,7 @@ class ReadDoFn(beam.DoFn):
         for letter in letters:
             yield TaggedOutput("letters", letter)
         yield TaggedOutput("tally", Tally(read=documents + len(letters)))
-        self._progress.add(bytes=split.bytes, documents=documents, letters=len(letters))
+        self._progress.add(bytes=split.bytes)
 
     @staticmethod
     def _next(blocks: Iterator[tuple[Document, ...]]) -> tuple[Document, ...]:

@@ -92,7 +92,7 @@ class ReuseDoFn(beam.DoFn):
             yield known
             return
         receipt, letters = finished
-        self._progress.add(chunks=receipt.shard.rows, found=receipt.shard.rows)
+        self._progress.add(done=len(block.chunks), found=receipt.shard.rows)
         yield TaggedOutput("finished", receipt)
         for letter in letters:
             yield TaggedOutput("letters", letter)

@@ -34,7 +34,7 @@ def described(manifest: Manifest, checkpoint: Checkpoint, url: str) -> str:
         ("created", f"{manifest.created} by {manifest.writer}, {run.command} {run.run[:12]}"),
         ("checkpoint", f"{collection.checkpoint}: {space.model} ({space.revision}), {space.dimensions} dimensions"),
         ("chunking", f"{collection.chunking.max_tokens} tokens, overlap {collection.chunking.overlap_tokens}"),
-        ("documents", identity(manifest.documents)),
+        ("documents in", identity(manifest.documents)),
         ("live chunks", f"{manifest.live_chunks:,} of {sum(shard.rows for shard in manifest.vector_shards):,} rows"),
         ("dead letters", f"{sum(part.letters for part in manifest.dead_letters):,} open"),
         ("prefixes", f"{collection.prefix_dimensions} int8 components stored{untrained}"),
