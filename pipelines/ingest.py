@@ -5,11 +5,12 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsList, AsSingleton
 
+from transforms.block_coder import register_block_coder
 from transforms.build import BuildIndexShardDoFn, PlanIndexesDoFn
 from transforms.chunk import ChunkDoFn
 from transforms.compare import CompareDoFn
 from transforms.dead_letters import StoreLetters
-from transforms.embed import EmbedDoFn
+from transforms.embed import EmbeddedBlock, EmbedDoFn
 from transforms.job import Job
 from transforms.merge import MergeDoFn, SettleDoFn
 from transforms.publish import PublishDoFn
@@ -19,6 +20,26 @@ from transforms.retry import ReadLettersDoFn
 from transforms.reuse import ReuseDoFn
 from transforms.verify import VerifyDoFn
 from transforms.write import WriteVectorShardDoFn
+
+
+class VectorShards(beam.PTransform):
+    """ChunkBlock -> (ShardReceipts, DeadLetters): each block becomes a vector shard. Bounded."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self._job = job
+
+    def expand(self, chunks: Any) -> Any:
+        job = self._job
+        reused = chunks | "reuse" >> beam.ParDo(ReuseDoFn(job)).with_outputs("finished", "letters", main="new")
+        embed = beam.ParDo(EmbedDoFn(job)).with_output_types(EmbeddedBlock)
+        embedded = reused.new | "embed" >> embed.with_outputs("letters", main="vectors")
+        quantized = embedded.vectors | "quantize" >> beam.ParDo(QuantizeDoFn(job))
+        written = quantized | "write vector shards" >> beam.ParDo(WriteVectorShardDoFn(job))
+        return (
+            (written, reused.finished) | "receipts" >> beam.Flatten(),
+            (reused.letters, embedded.letters) | "letters" >> beam.Flatten(),
+        )
 
 
 class Ingest(beam.PTransform):
@@ -31,25 +52,29 @@ class Ingest(beam.PTransform):
     def __init__(self, job: Job) -> None:
         super().__init__()
         self._job = job
+        register_block_coder()
 
     def expand(self, splits: Any) -> Any:
         job, start = self._job, splits.pipeline | "start" >> beam.Create([None], reshuffle=False)
 
-        # One fused stage: a worker takes a split from its bytes to its vector shards.
+        # One fused stage: a worker takes a split from its bytes to its vector shards. Nothing may be flattened on
+        # the way: a runner may store whole what flows through a Flatten, and FnApiRunner does.
         read = splits | "read" >> beam.ParDo(ReadDoFn(job)).with_outputs("letters", "tally", main="documents")
         compared = read.documents | "compare" >> beam.ParDo(CompareDoFn(job)).with_outputs("tally", main="changed")
         chunked = compared.changed | "chunk" >> beam.ParDo(ChunkDoFn(job)).with_outputs("letters", main="chunks")
-        again = start | "read letters" >> beam.ParDo(ReadLettersDoFn(job)).with_outputs("tally", main="chunks")
-        blocks = (chunked.chunks, again.chunks) | "chunks" >> beam.Flatten()
-        reused = blocks | "reuse" >> beam.ParDo(ReuseDoFn(job)).with_outputs("finished", "letters", main="new")
-        embedded = reused.new | "embed" >> beam.ParDo(EmbedDoFn(job)).with_outputs("letters", main="vectors")
-        quantized = embedded.vectors | "quantize" >> beam.ParDo(QuantizeDoFn(job))
-        written = quantized | "write vector shards" >> beam.ParDo(WriteVectorShardDoFn(job))
+        receipts, letters = chunked.chunks | "vector shards" >> VectorShards(job)
+        tallies = [read.tally, compared.tally]
 
-        receipts = (written, reused.finished) | "receipts" >> beam.Flatten()
-        tallies = (read.tally, compared.tally, again.tally) | "tallies" >> beam.Flatten()
-        letters = (read.letters, chunked.letters, reused.letters, embedded.letters) | "letters" >> beam.Flatten()
-        parts = letters | "dead letters" >> StoreLetters(job)
+        if job.retry:
+            again = start | "read letters" >> beam.ParDo(ReadLettersDoFn(job)).with_outputs("tally", main="chunks")
+            retried, refused = again.chunks | "vector shards of letters" >> VectorShards(job)
+            receipts = (receipts, retried) | "all receipts" >> beam.Flatten()
+            letters = (letters, refused) | "all letters of chunks" >> beam.Flatten()
+            tallies.append(again.tally)
+
+        parts = (
+            (read.letters, chunked.letters, letters) | "letters" >> beam.Flatten() | "dead letters" >> StoreLetters(job)
+        )
 
         # Descriptors only: the small shards of the run become large ones, and those index shards.
         settled = start | "settle" >> beam.ParDo(SettleDoFn(job), AsList(receipts), AsList(parts)).with_outputs(
@@ -67,6 +92,6 @@ class Ingest(beam.PTransform):
             AsList(merged),
             AsList(verified),
             AsList(parts),
-            AsList(tallies),
+            AsList(tallies | "tallies" >> beam.Flatten()),
             AsSingleton(settled.settled),
         )

@@ -1,5 +1,6 @@
 """What flows between the steps: blocks inside the fused stage, small receipts across a shuffle."""
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
@@ -41,6 +42,11 @@ class DocumentBlock:
     place: Place
     documents: tuple[Document, ...]
 
+    @property
+    def weight(self) -> int:
+        """About how many bytes it holds."""
+        return sum(len(document.text) for document in self.documents)
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkBlock:
@@ -48,6 +54,11 @@ class ChunkBlock:
 
     place: Place
     chunks: tuple[Chunk, ...]
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it holds."""
+        return _weight(self.chunks)
 
     def digest(self, checkpoint: str, prefix_dimensions: int) -> str:
         """Names the shard by everything that goes into it."""
@@ -73,6 +84,11 @@ class VectorBlock:
     copied: int = 0
     tokens: int = 0
 
+    @property
+    def weight(self) -> int:
+        """About how many bytes it holds."""
+        return _weight(self.chunks) + self.vectors.nbytes
+
 
 @dataclass(frozen=True, slots=True)
 class QuantizedBlock:
@@ -81,6 +97,11 @@ class QuantizedBlock:
     block: VectorBlock
     letters: tuple[DeadLetter, ...]
     prefixes: NDArray[np.int8]
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it holds."""
+        return self.block.weight + self.prefixes.nbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +117,7 @@ class ShardReceipt:
     copied: int
     tokens: int
     found: bool
+
+
+def _weight(chunks: Sequence[Chunk]) -> int:
+    return sum(len(chunk.text) + len(chunk.model_input) for chunk in chunks)

@@ -31,6 +31,11 @@ class EmbeddedBlock:
     block: VectorBlock
     letters: tuple[DeadLetter, ...]
 
+    @property
+    def weight(self) -> int:
+        """About how many bytes it holds."""
+        return self.block.weight
+
 
 def embed_block(block: VectorBlock, embedder: Embedder, smallest_tier: int) -> EmbeddedBlock:
     """Fill in the missing vectors; a chunk that the model refuses becomes a dead letter.
