@@ -87,7 +87,10 @@ def _raised_in_worker(error: Exception) -> Exception:
         return error
     found = _OURS.findall(str(error))
     kind = getattr(errors, found[-1][0], None) if found else None
-    return kind(found[-1][1]) if isinstance(kind, type) and issubclass(kind, TierloomError) else error
+    if not (isinstance(kind, type) and issubclass(kind, TierloomError)):
+        return error
+    # Not by calling it: some kinds make their message of other arguments.
+    return kind.__new__(kind, found[-1][1])
 
 
 class quiet_beam:  # noqa: N801 -- read as a verb

@@ -20,7 +20,7 @@ def commit(store: Store, change: Callable[[Manifest], Manifest | None]) -> Manif
 
     `change` is given the head and answers with its successor, or None when there is nothing to publish: then
     the head is returned. It is asked again after each lost race, with the new head. Raises `CommitConflict`
-    after `MAX_RACES` of them.
+    after `MAX_RACES` of them, and whatever `Manifest.from_bytes` has against the successor.
     """
     for _ in range(MAX_RACES):
         head = read_head(store)
@@ -30,12 +30,19 @@ def commit(store: Store, change: Callable[[Manifest], Manifest | None]) -> Manif
         if proposal.version != head.version + 1:
             raise CommitConflict(f"version {proposal.version} proposed on top of {head.version}")
         try:
-            store.create(names.manifest(proposal.version), proposal.to_bytes())
+            store.create(names.manifest(proposal.version), _readable(proposal))
         except AlreadyExists:
             continue
         advance_latest(store, proposal.version)
         return proposal
     raise CommitConflict(f"{store.url}: lost {MAX_RACES} races for the next version; fewer writers would help")
+
+
+def _readable(manifest: Manifest) -> bytes:
+    """The bytes of a manifest, if readers will take them: one that they refuse would lock everyone out for good."""
+    data = manifest.to_bytes()
+    Manifest.from_bytes(data, manifest.version)
+    return data
 
 
 def advance_latest(store: Store, version: int) -> None:

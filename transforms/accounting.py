@@ -1,56 +1,36 @@
 """Counting documents in and out: every event ends live, superseded, deleted or dead-lettered."""
 
-from dataclasses import dataclass
-
-from tierloom.dead_letter import DeadLetter
 from tierloom.errors import AccountingError
 from tierloom.manifest import DocumentCounts
 from tierloom.settle import Verdict
-from transforms.elements import Tally
-from transforms.letter_changes import LetterChanges
-from transforms.merge import Settled
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a run did before it met the head. `retried` are the letters that it sent through again."""
-
-    tally: Tally
-    settled: Settled
-    letters: tuple[DeadLetter, ...]
-    retried: tuple[DeadLetter, ...] = ()
+from transforms.letter_changes import LetterCounts
+from transforms.outcome import Outcome
 
 
 def run_counts(outcome: Outcome, verdict: Verdict) -> DocumentCounts:
     """What became of the events that this run read. Raises `AccountingError`."""
-    tally, settled = outcome.tally, outcome.settled
-    records = {letter.letter_id for letter in outcome.letters if letter.chunk is None}
     return _checked(
         DocumentCounts(
-            documents_in=tally.read,
-            live=tally.unchanged + verdict.live + verdict.completed + verdict.repeated,
-            superseded=tally.superseded + settled.superseded + verdict.lost,
-            dead_lettered=len(records) + len(settled.dead) + tally.known_dead,
+            documents_in=outcome.tally.read,
+            live=outcome.tally.unchanged + verdict.live + verdict.completed + verdict.repeated,
+            superseded=_superseded(outcome, verdict),
+            dead_lettered=len(outcome.records) + len(outcome.settled.dead) + outcome.tally.known_dead,
         ),
         "this run",
     )
 
 
-def history_counts(
-    before: DocumentCounts, outcome: Outcome, verdict: Verdict, letters: LetterChanges, known_records: int
-) -> DocumentCounts:
+def history_counts(before: DocumentCounts, outcome: Outcome, verdict: Verdict, letters: LetterCounts) -> DocumentCounts:
     """The counts of the whole history after this run. Raises `AccountingError`.
 
-    Events that the history knows already are not counted in again: unchanged documents, open letters
-    (`known_records` of them unreadable records), and what was retried.
+    Events that the history knows already, live or dead, are not counted in again.
     """
-    tally, settled = outcome.tally, outcome.settled
-    known = tally.unchanged + tally.known_dead + verdict.repeated
-    known += _events(outcome.retried) if outcome.retried else known_records + verdict.completed
-    superseded = tally.superseded + settled.superseded + verdict.lost + verdict.replaced + letters.outdated
+    tally = outcome.tally
+    known = tally.unchanged + tally.known_dead + verdict.repeated + verdict.completed + letters.known + letters.revived
+    superseded = _superseded(outcome, verdict) + verdict.replaced + letters.superseded
     return _checked(
         DocumentCounts(
-            documents_in=before.documents_in + tally.read - known,
+            documents_in=before.documents_in + tally.read - known - letters.closed,
             live=before.live + verdict.live - verdict.replaced,
             superseded=before.superseded + superseded,
             deleted=before.deleted,
@@ -60,10 +40,9 @@ def history_counts(
     )
 
 
-def _events(letters: tuple[DeadLetter, ...]) -> int:
-    """Events of which letters speak: one for a record, one for all chunks of a document."""
-    documents = {(letter.document_id, letter.sequence) for letter in letters if letter.chunk}
-    return len(documents) + sum(letter.chunk is None for letter in letters)
+def _superseded(outcome: Outcome, verdict: Verdict) -> int:
+    """Events of this run that a newer one beat, or that came in more than once."""
+    return outcome.tally.superseded + outcome.settled.superseded + outcome.repeated_records + verdict.lost
 
 
 def _checked(counts: DocumentCounts, of: str) -> DocumentCounts:

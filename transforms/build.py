@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 
@@ -14,6 +14,9 @@ from tierloom.stores.opening import open_store
 from transforms.job import Job
 from transforms.merge import MergedShard
 from transforms.overlap import OverlappingDoFn
+
+# A process takes a second to start; so many rows are built in a tenth of that.
+SMALL_ROWS = 4096
 
 
 class PlanIndexesDoFn(beam.DoFn):
@@ -34,7 +37,7 @@ class BuildIndexShardDoFn(OverlappingDoFn):
 
     usearch's `add` takes the interpreter's lock for every vector, and crawls beside any other Python thread;
     a crash in native code must not take the worker along. So builds run in processes of their own, as many as
-    there are processors.
+    there are processors; those that take less than the start of a process run in a thread.
     """
 
     step = "build index shards"
@@ -45,7 +48,13 @@ class BuildIndexShardDoFn(OverlappingDoFn):
     def setup(self) -> None:
         self._store = open_store(self._job.store)
         self.depth = len(os.sched_getaffinity(0))
+        # A process is started when the first large task asks for it.
         self.executor = ProcessPoolExecutor(self.depth, mp_context=get_context("spawn"))
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="build")
+
+    def executor_for(self, element: IndexTask) -> Executor:
+        rows = sum(shard.rows for shard in element.vector_shards)
+        return self._thread if rows <= SMALL_ROWS else self.executor
 
     def work(self, element: IndexTask) -> Callable[[], IndexShard]:
         return partial(build_index_shard, element, self._store)
@@ -55,3 +64,4 @@ class BuildIndexShardDoFn(OverlappingDoFn):
 
     def teardown(self) -> None:
         self.executor.shutdown()
+        self._thread.shutdown()

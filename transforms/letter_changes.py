@@ -1,89 +1,106 @@
 """Which dead letters are open after a run."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tierloom.dead_letter import DeadLetter
-from tierloom.document import document_key
 from tierloom.letters import read_letters, store_letters
 from tierloom.live_shard import LiveShard
 from tierloom.manifest import DeadLetters, Manifest
 from tierloom.object_files import ObjectFiles
-from tierloom.primary_key import find_documents
 from tierloom.stores.store import Store
+from transforms.events import Event, LiveEvents, events_of, live_events
+from transforms.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class LetterCounts:
+    """What letters mean for the counts of the history, in documents and unreadable records.
+
+    `dead` is what open letters speak of and nothing lives. Of what the head had as dead, `revived` has live rows
+    now, and `closed` counts the records that a retry read. `known` arrived dead in this run and was in the head
+    already, dead or live. `superseded` was dead in the head or arrived so, and a newer event lives.
+    """
+
+    dead: int
+    revived: int
+    closed: int
+    known: int
+    superseded: int
 
 
 @dataclass(frozen=True, slots=True)
 class LetterChanges:
-    """`kept` parts stay as they are, `rewritten` letters make a new one; `changed` tells if that is any change.
-
-    `dead` counts the documents of which open letters speak and nothing lives; `outdated` those of which
-    letters were dropped because a newer event of theirs lives.
-    """
+    """`kept` parts stay as they are, `rewritten` letters make a new one; `changed` tells if that is any change."""
 
     kept: tuple[DeadLetters, ...]
     rewritten: tuple[DeadLetter, ...]
     changed: bool
-    dead: int
-    outdated: int
+    counts: LetterCounts
 
     def store(self, run: str, store: Store) -> tuple[DeadLetters, ...]:
         """The parts of the next manifest."""
         return (*self.kept, store_letters(self.rewritten, run, store)) if self.rewritten else self.kept
 
 
+_Letters = Mapping[str, DeadLetter]
+
+
 def change_letters(
-    received: Iterable[DeadLetter],
-    retried: Iterable[DeadLetter],
+    outcome: Outcome,
     head: Manifest,
-    shards: Sequence[LiveShard],
+    existing: Sequence[LiveShard],
+    incoming: Sequence[LiveShard],
     files: ObjectFiles,
 ) -> LetterChanges:
-    """Open what a run `received`, close what it `retried` with success, drop what newer events outdated.
+    """Open what a run received; close what it retried with success, what lives, and what newer events outdated.
 
-    `shards` are those of the head and of the run together.
+    `existing` are the shards of the head, `incoming` those of the run.
     """
-    opened = {part.path: read_letters([part], files) for part in head.dead_letters}
-    letters = {letter.letter_id: letter for part in opened.values() for letter in part}
-    fresh = {letter.letter_id: letter for letter in received if letter.letter_id not in letters}
-    closed = {letter.letter_id for letter in retried} - {letter.letter_id for letter in received}
-    candidates = [letter for id_, letter in (letters | fresh).items() if id_ not in closed]
-    outdated = {letter.letter_id: letter for letter in _outdated(candidates, shards)}
-    gone = (closed & letters.keys()) | outdated.keys()
-    touched = {path for path, part in opened.items() if any(letter.letter_id in gone for letter in part)}
-    moved = {letter.letter_id: letter for path in touched for letter in opened[path]} | fresh
+    parts = {part: read_letters([part], files) for part in head.dead_letters}
+    opened = _by_id(letter for part in parts.values() for letter in part)
+    every = _by_id(outcome.letters) | opened
+    closed = {letter.letter_id for letter in outcome.retried} - {letter.letter_id for letter in outcome.letters}
+    candidates = {id_: letter for id_, letter in every.items() if id_ not in closed}
+    before, after = (live_events(every.values(), shards) for shards in (existing, [*existing, *incoming]))
+    remaining = {id_: x for id_, x in candidates.items() if not (after.answers(x) or after.outdates(x))}
+    kept = tuple(part for part, letters in parts.items() if all(letter.letter_id in remaining for letter in letters))
+    unmoved = {letter.letter_id for part in kept for letter in parts[part]}
     return LetterChanges(
-        kept=tuple(part for part in head.dead_letters if part.path not in touched),
-        rewritten=tuple(letter for id_, letter in moved.items() if id_ not in gone),
-        changed=bool(touched or fresh.keys() - gone),
-        dead=count_dead([letter for letter in candidates if letter.letter_id not in outdated], shards),
-        outdated=count_dead(outdated.values(), shards),
+        kept=kept,
+        rewritten=tuple(letter for id_, letter in remaining.items() if id_ not in unmoved),
+        changed=remaining.keys() != opened.keys(),
+        counts=_count(outcome, opened, candidates, remaining, before, after),
     )
 
 
-def count_dead(letters: Iterable[DeadLetter], shards: Sequence[LiveShard]) -> int:
-    """Documents and records of which letters speak and nothing lives."""
-    letters = list(letters)
-    return sum(letter.chunk is None for letter in letters) + len(dead_events(letters, shards))
+def _by_id(letters: Iterable[DeadLetter]) -> dict[str, DeadLetter]:
+    return {letter.letter_id: letter for letter in letters}
 
 
-def dead_events(letters: Iterable[DeadLetter], shards: Sequence[LiveShard]) -> frozenset[tuple[str, int]]:
-    """The (document_id, sequence) that letters of chunks speak of and that have no live row in any shard."""
-    events = {
-        (letter.document_id, letter.sequence)
-        for letter in letters
-        if letter.chunk and letter.document_id is not None and letter.sequence is not None
-    }
-    found = find_documents(shards, {document_id: document_key(document_id) for document_id, _ in events})
-    return frozenset(events - {(id_, address.sequence) for id_, addresses in found.items() for address in addresses})
+def _count(
+    outcome: Outcome,
+    opened: _Letters,
+    candidates: _Letters,
+    remaining: _Letters,
+    before: LiveEvents,
+    after: LiveEvents,
+) -> LetterCounts:
+    head_events = events_of(opened.values())
+    head_dead = head_events - before.events
+    new_dead = outcome.settled.dead - head_events - before.events
+    return LetterCounts(
+        dead=len(_records(remaining)) + len(events_of(remaining.values()) - after.events),
+        revived=len(head_dead & after.events),
+        closed=len(_records(opened).keys() - candidates.keys()),
+        known=len(outcome.settled.dead - new_dead) + len(outcome.records & opened.keys()),
+        superseded=_superseded(head_dead | new_dead, after) + sum(map(after.outdates, _records(candidates).values())),
+    )
 
 
-def _outdated(letters: Sequence[DeadLetter], shards: Sequence[LiveShard]) -> list[DeadLetter]:
-    ids = {letter.document_id for letter in letters if letter.document_id is not None}
-    found = find_documents(shards, {document_id: document_key(document_id) for document_id in ids})
-    newest = {id_: max(address.sequence for address in addresses) for id_, addresses in found.items()}
-    return [
-        letter
-        for letter in letters
-        if letter.sequence is not None and newest.get(letter.document_id or "", letter.sequence) > letter.sequence
-    ]
+def _records(letters: _Letters) -> dict[str, DeadLetter]:
+    return {id_: letter for id_, letter in letters.items() if letter.chunk is None}
+
+
+def _superseded(events: Iterable[Event], after: LiveEvents) -> int:
+    return sum(after.supersedes(event) for event in events)

@@ -1,6 +1,7 @@
 """Settling a run's small shards among themselves, and merging them to their target size."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,8 +17,8 @@ from tierloom.object_files import ObjectFiles
 from tierloom.settle import settle
 from tierloom.stores.opening import open_store
 from transforms.elements import ShardReceipt
+from transforms.events import Event, LiveEvents, event_of, events_of, live_events
 from transforms.job import Job
-from transforms.letter_changes import dead_events
 from transforms.timing import stopwatch
 
 
@@ -25,12 +26,12 @@ from transforms.timing import stopwatch
 class Settled:
     """What became of the documents of a run's shards, before they meet those of other runs.
 
-    `superseded` events lost to a higher sequence or repeated another; `dead` events (document_id, sequence)
-    have letters and no row at all. Chunks and tokens as in `tierloom.manifest.RunRecord`.
+    `superseded` events lost to a higher sequence or repeated another; `dead` events have letters and no row at
+    all. Chunks and tokens as in `tierloom.manifest.RunRecord`.
     """
 
     superseded: int
-    dead: frozenset[tuple[str, int]]
+    dead: frozenset[Event]
     embedded: int
     copied: int
     found: int
@@ -52,15 +53,32 @@ def settle_run(
     ordered = sorted(receipts, key=lambda receipt: receipt.place)
     shards = [LiveShard(receipt.shard, files) for receipt in ordered]
     verdict = settle((), shards)
+    live = live_events(letters, shards)
     settled = Settled(
-        superseded=verdict.lost + verdict.repeated,
-        dead=dead_events(letters, shards),
+        superseded=verdict.lost + verdict.repeated + _repeated_with_letters(letters, live),
+        dead=events_of(letters) - live.events,
         embedded=sum(receipt.embedded for receipt in ordered if not receipt.found),
         copied=sum(receipt.copied for receipt in ordered if not receipt.found),
         found=sum(receipt.shard.rows for receipt in ordered if receipt.found),
         tokens=sum(receipt.tokens for receipt in ordered if not receipt.found),
     )
     return settled, plan_merges([receipt.shard for receipt in ordered], verdict.dead, max_rows)
+
+
+def _repeated_with_letters(letters: Iterable[DeadLetter], live: LiveEvents) -> int:
+    """How often events came in beyond what their rows alone tell.
+
+    Each time that an event comes in, each of its chunks becomes a row or a letter.
+    """
+    failed: defaultdict[Event, Counter[int]] = defaultdict(Counter)
+    for letter in letters:
+        if letter.chunk and (event := event_of(letter)):
+            failed[event][letter.chunk.ordinal] += 1
+    return sum(_further(live.rows.get(event, Counter()), ordinals) for event, ordinals in failed.items())
+
+
+def _further(rows: Counter[int], failed: Counter[int]) -> int:
+    return max((rows + failed).values()) - max(rows.values(), default=1)
 
 
 class SettleDoFn(beam.DoFn):

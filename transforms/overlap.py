@@ -25,6 +25,10 @@ class OverlappingDoFn(beam.DoFn):
     depth = 1
     executor: Executor
 
+    def executor_for(self, _element: Any) -> Executor:
+        """Where an element's work runs."""
+        return self.executor
+
     @abstractmethod
     def work(self, element: Any) -> Callable[[], Any]:
         """What to run for an element, as a callable that the executor can take."""
@@ -42,7 +46,7 @@ class OverlappingDoFn(beam.DoFn):
         timestamp: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[Any]:
-        self._pending.append((element, self.executor.submit(self.work(element)), timestamp, window))
+        self._pending.append((element, self.executor_for(element).submit(self.work(element)), timestamp, window))
         while len(self._pending) > self.depth:
             yield from self._leave()
 

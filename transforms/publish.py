@@ -5,7 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import apache_beam as beam
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
+from index_builder.build import IndexTask, build_index_shard, plan_index_tasks
+from index_builder.verify import verify_index_shard
 from tierloom import deletion_vector, names
 from tierloom.commit import commit, now, writer
 from tierloom.digest import bytes_digest
@@ -17,12 +20,13 @@ from tierloom.run_report import RunReport, store_report
 from tierloom.settle import Verdict, settle
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Store
-from transforms.accounting import Outcome, history_counts, run_counts
+from transforms.accounting import history_counts, run_counts
 from transforms.base import retried_letters
 from transforms.elements import Tally
 from transforms.job import Job
 from transforms.letter_changes import LetterChanges, change_letters
 from transforms.merge import MergedShard, Settled
+from transforms.outcome import Outcome
 from transforms.timing import stopwatch
 
 
@@ -54,12 +58,11 @@ class Publisher:
     def _successor(self, head: Manifest) -> Manifest | None:
         if head.run.run == self._job.run:
             return None
-        there = {shard.path for shard in head.vector_shards}
-        incoming = [LiveShard(shard, self._files) for shard in self._merged if shard.path not in there]
+        # A shard that the head has already (another run made the same one) comes in again, and loses every row.
+        incoming = [LiveShard(shard, self._files) for shard in self._merged]
         existing = [LiveShard(shard, self._files) for shard in head.vector_shards]
         verdict = settle(existing, incoming)
-        outcome = self._outcome
-        letters = change_letters(outcome.letters, outcome.retried, head, [*existing, *incoming], self._files)
+        letters = change_letters(self._outcome, head, existing, incoming, self._files)
         self._record = self._describe_run(verdict)
         if not (verdict.live or verdict.completed or letters.changed):
             return None
@@ -86,28 +89,52 @@ class Publisher:
         verdict: Verdict,
         letters: LetterChanges,
     ) -> Manifest:
-        kept = [*existing, *incoming] if verdict.live or verdict.completed else existing
-        shards = [_with_dead_rows(shard, verdict.dead[position], self._store) for position, shard in enumerate(kept)]
-        added = {shard.stored.path for shard in kept[len(existing) :]}
-        indexes = [index for index in self._indexes if set(index.vector_shards) <= added]
+        stored = self._with_dead_rows(existing, verdict.dead[: len(existing)])
+        added = self._added(head, incoming, verdict)
         return msgspec.structs.replace(
             head,
             version=head.version + 1,
             created=now(),
             writer=writer(),
             run=self._record,
-            vector_shards=tuple(shards),
-            index_shards=(*head.index_shards, *indexes),
+            vector_shards=(*stored, *added),
+            index_shards=(*head.index_shards, *self._indexes_of(added)),
             dead_letters=letters.store(self._job.run, self._store),
-            documents=history_counts(head.documents, self._outcome, verdict, letters, self._known_records(head)),
+            documents=history_counts(head.documents, self._outcome, verdict, letters.counts),
         )
 
-    def _known_records(self, head: Manifest) -> int:
-        opened = {letter.letter_id for letter in read_letters(head.dead_letters, self._files)}
-        return len({x.letter_id for x in self._outcome.letters if x.chunk is None and x.letter_id in opened})
+    def _added(self, head: Manifest, incoming: Sequence[LiveShard], verdict: Verdict) -> list[VectorShard]:
+        """The vector shards that the head lacks; none when nothing of them would live."""
+        if not (verdict.live or verdict.completed):
+            return []
+        there = {shard.path for shard in head.vector_shards}
+        stored = self._with_dead_rows(incoming, verdict.dead[len(head.vector_shards) :])
+        return [shard for shard in stored if shard.path not in there]
+
+    def _with_dead_rows(self, shards: Sequence[LiveShard], dead: Sequence[NDArray[np.int64]]) -> list[VectorShard]:
+        return [_with_dead_rows(shard, rows, self._store) for shard, rows in zip(shards, dead, strict=True)]
+
+    def _indexes_of(self, added: Sequence[VectorShard]) -> list[IndexShard]:
+        """Index shards that cover these vector shards and no others.
+
+        Where the head got some of the run's vector shards from elsewhere in the meantime, what was built
+        together with them is of no use any more, and is built again.
+        """
+        paths = {shard.path for shard in added}
+        whole = [index for index in self._indexes if paths.issuperset(index.vector_shards)]
+        covered = {path for index in whole for path in index.vector_shards}
+        bare = [shard for shard in added if shard.path not in covered]
+        collection = self._job.collection
+        tasks = plan_index_tasks(collection.tiers, bare, collection.sizes.index_shard_rows)
+        return [*whole, *(self._build(task) for task in tasks)]
+
+    def _build(self, task: IndexTask) -> IndexShard:
+        index = build_index_shard(task, self._store)
+        verify_index_shard(index, task.vector_shards, self._files)
+        return index
 
 
-def _with_dead_rows(shard: LiveShard, dead: np.ndarray, store: Store) -> VectorShard:
+def _with_dead_rows(shard: LiveShard, dead: NDArray[np.int64], store: Store) -> VectorShard:
     if not len(dead):
         return shard.stored
     rows = np.union1d(np.flatnonzero(~shard.alive), dead)
