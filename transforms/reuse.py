@@ -4,6 +4,7 @@ Two places are asked before the model: a shard that an interrupted run finished 
 the document's own live rows, where a chunk whose `content_hash` is there already takes its vector from.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,7 +49,8 @@ def with_known_vectors(block: ChunkBlock, digest: str, base: Base, schema: Shard
     missing = np.ones(len(block.chunks), dtype=np.bool_)
     known = _known_vectors(block.chunks, base)
     for position, chunk in enumerate(block.chunks):
-        if (vector := known.get((chunk.document_id, chunk.content_hash))) is not None:
+        own = known.get(chunk.document_id)
+        if own and (vector := own.get(chunk.content_hash)) is not None:
             vectors[position] = vector
             missing[position] = False
     return VectorBlock(
@@ -56,12 +58,18 @@ def with_known_vectors(block: ChunkBlock, digest: str, base: Base, schema: Shard
     )
 
 
-def _known_vectors(chunks: Sequence[Chunk], base: Base) -> dict[tuple[str, bytes], NDArray[np.float16]]:
-    known: dict[tuple[str, bytes], NDArray[np.float16]] = {}
+def _known_vectors(chunks: Sequence[Chunk], base: Base) -> dict[str, dict[bytes, NDArray[np.float16]]]:
+    """The vectors of the documents' live rows, by document and content hash."""
+    wanted: defaultdict[int, list[tuple[str, int]]] = defaultdict(list)
     for document_id, addresses in base.find({chunk.document_id for chunk in chunks}).items():
         for address in addresses:
-            shard, row = base.shards[address.shard].shard, np.array([address.row])
-            known[document_id, shard.gather("content_hash", row).tobytes()] = shard.gather("vector", row)[0]
+            wanted[address.shard].append((document_id, address.row))
+    known: defaultdict[str, dict[bytes, NDArray[np.float16]]] = defaultdict(dict)
+    for position, pairs in wanted.items():
+        shard, rows = base.shards[position].shard, np.array([row for _, row in pairs])
+        columns = (pairs, shard.gather("content_hash", rows), shard.gather("vector", rows))
+        for (document_id, _), content_hash, vector in zip(*columns, strict=True):
+            known[document_id][content_hash.tobytes()] = vector
     return known
 
 
