@@ -15,15 +15,12 @@ from tierloom.deletion_vector import alive
 from tierloom.errors import TierloomError
 from tierloom.letters import read_letters
 from tierloom.manifest import Manifest, VectorShard
-from tierloom.mapped_shard import MappedShard
 from tierloom.object_files import ObjectFiles
-from tierloom.quantizer import quantize
+from tierloom.shard_columns import ShardColumns
 from tierloom.shard_schema import ROW_GROUP_ROWS
 from tierloom.stores.store import Store
+from tierloom.vector_checks import checked_vectors
 from tierloom.versions import head_version, read_checkpoint, read_manifest
-
-# Half a unit in the last place of the largest float16 component, summed over the longest vectors there are.
-_NORM_TOLERANCE = 5e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +75,10 @@ def _check_vector_shard(stored: VectorShard, manifest: Manifest, files: ObjectFi
         raise TierloomError(f"{stored.path}: prefixes of {shard.schema.prefix_dimensions} dimensions")
     _check_order(stored, shard)
     for start in range(0, shard.rows, ROW_GROUP_ROWS):
-        _check_vectors(stored, shard, np.arange(start, min(start + ROW_GROUP_ROWS, shard.rows)))
+        checked_vectors(shard, np.arange(start, min(start + ROW_GROUP_ROWS, shard.rows)))
 
 
-def _check_order(stored: VectorShard, shard: MappedShard) -> None:
+def _check_order(stored: VectorShard, shard: ShardColumns) -> None:
     keys = shard.column("key")
     if (keys[1:] < keys[:-1]).any():
         raise TierloomError(f"{stored.path}: its rows are not sorted by key")
-
-
-def _check_vectors(stored: VectorShard, shard: MappedShard, rows: np.ndarray) -> None:
-    vectors = shard.gather("vector", rows)
-    norms = np.linalg.norm(vectors.astype(np.float32), axis=1)
-    if not (np.abs(norms - 1) < _NORM_TOLERANCE).all():
-        raise TierloomError(f"{stored.path}: vectors that are not of unit length, in rows {rows[0]}..{rows[-1]}")
-    if not np.array_equal(quantize(vectors, shard.schema.prefix_dimensions), shard.gather("prefix", rows)):
-        raise TierloomError(f"{stored.path}: prefixes that are not those of the vectors, in rows {rows[0]}..{rows[-1]}")

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from tierloom import deletion_vector, names
 from tierloom.digest import digest_of
 from tierloom.manifest import VectorShard, common_checkpoint
-from tierloom.mapped_shard import MappedShard
 from tierloom.object_files import ObjectFiles
+from tierloom.shard_columns import ShardColumns
 from tierloom.shard_schema import ROW_GROUP_ROWS, VARIABLE
 from tierloom.shard_writer import Rows, ShardWriter, writing
 from tierloom.stores.store import Store
@@ -94,7 +94,7 @@ class _Order:
     row: NDArray[np.int64]
 
 
-def _order(shards: Sequence[MappedShard], dead: Sequence[bytes]) -> _Order:
+def _order(shards: Sequence[ShardColumns], dead: Sequence[bytes]) -> _Order:
     live = [
         np.setdiff1d(np.arange(shard.rows), deletion_vector.from_bytes(bitmap, shard.name), assume_unique=True)
         for shard, bitmap in zip(shards, dead, strict=True)
@@ -106,7 +106,7 @@ def _order(shards: Sequence[MappedShard], dead: Sequence[bytes]) -> _Order:
     return _Order(positions[order], np.concatenate(live)[order])
 
 
-def _copy(shards: Sequence[MappedShard], order: _Order, writer: ShardWriter) -> None:
+def _copy(shards: Sequence[ShardColumns], order: _Order, writer: ShardWriter) -> None:
     texts = pa.concat_tables([shard.read_all(VARIABLE) for shard in shards])
     begins = np.concatenate([[0], np.cumsum([shard.rows for shard in shards])[:-1]])
     for start in range(0, len(order.row), ROW_GROUP_ROWS):
@@ -115,13 +115,13 @@ def _copy(shards: Sequence[MappedShard], order: _Order, writer: ShardWriter) -> 
         writer.append(_rows(shards, part, described))
 
 
-def _rows(shards: Sequence[MappedShard], part: _Order, described: pa.Table) -> Rows:
+def _rows(shards: Sequence[ShardColumns], part: _Order, described: pa.Table) -> Rows:
     schema = shards[0].schema
     fixed = {name: _gathered(shards, part, name) for name in schema.widths}
     return Rows(**fixed, **{name: described[name] for name in VARIABLE})
 
 
-def _gathered(shards: Sequence[MappedShard], part: _Order, name: str) -> NDArray[Any]:
+def _gathered(shards: Sequence[ShardColumns], part: _Order, name: str) -> NDArray[Any]:
     order = np.argsort(part.shard, kind="stable")
     gathered = [shards[at].gather(name, part.row[part.shard == at]) for at in np.unique(part.shard)]
     joined = np.concatenate(gathered)

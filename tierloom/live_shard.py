@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from tierloom.deletion_vector import alive
 from tierloom.manifest import VectorShard
-from tierloom.mapped_shard import MappedShard
 from tierloom.object_files import ObjectFiles
+from tierloom.shard_columns import ShardColumns
 
 
 class LiveShard:
@@ -19,7 +19,7 @@ class LiveShard:
         self._files = files
 
     @cached_property
-    def shard(self) -> MappedShard:
+    def shard(self) -> ShardColumns:
         return self._files.shard(self.stored)
 
     @cached_property

@@ -10,6 +10,7 @@ from pathlib import Path
 from tierloom.errors import CheckpointMismatch, Corrupt, Malformed
 from tierloom.manifest import StoredObject, VectorShard
 from tierloom.mapped_shard import MappedShard
+from tierloom.shard_columns import ShardColumns
 from tierloom.shard_writer import sha256_of
 from tierloom.stores.store import Store
 
@@ -23,10 +24,10 @@ class ObjectFiles:
 
     def __init__(self, store: Store, folder: Path | None = None) -> None:
         self.store = store
-        self._folder = folder or self._own_folder()
+        self.folder = folder or self._own_folder()
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._verified: dict[tuple[str, str], Path] = {}
-        self._shards: dict[tuple[str, str], MappedShard] = {}
+        self._shards: dict[tuple[str, str], ShardColumns] = {}
 
     def path(self, stored: StoredObject) -> Path:
         """The object's bytes as a file. Raises `Corrupt` or `NotFound`."""
@@ -36,22 +37,26 @@ class ObjectFiles:
                 self._verified[identity] = self._kept(stored) or self._fetched(stored)
             return self._verified[identity]
 
-    def shard(self, stored: VectorShard) -> MappedShard:
-        """A vector shard, mapped. Raises `Corrupt`, `Malformed` or `CheckpointMismatch`."""
+    def shard(self, stored: VectorShard) -> ShardColumns:
+        """A vector shard. Raises `NotFound`, `Corrupt`, `Malformed` or `CheckpointMismatch`."""
         identity = (stored.path, stored.sha256)
         if (shard := self._shards.get(identity)) is None:
-            shard = MappedShard(self.path(stored), stored.path)
+            shard = self._open(stored)
             _refuse_other(shard, stored)
-            self._shards[identity] = shard
+            # Of two threads that opened it at once, both take the first one's.
+            shard = self._shards.setdefault(identity, shard)
         return shard
 
     def forget(self) -> None:
         """Let go of every mapped shard."""
         self._shards.clear()
 
+    def _open(self, stored: VectorShard) -> ShardColumns:
+        return MappedShard(self.path(stored), stored.path)
+
     def _kept(self, stored: StoredObject) -> Path | None:
         """A copy from before, if it is the object."""
-        path = self._folder / stored.path
+        path = self.folder / stored.path
         try:
             verify_file(path, stored)
         except (FileNotFoundError, Corrupt):
@@ -59,7 +64,7 @@ class ObjectFiles:
         return path
 
     def _fetched(self, stored: StoredObject) -> Path:
-        path = self.store.fetch(stored.path, self._folder)
+        path = self.store.fetch(stored.path, self.folder)
         verify_file(path, stored)
         return path
 
@@ -77,7 +82,7 @@ def verify_file(path: Path, stored: StoredObject) -> None:
         raise Corrupt(f"{stored.path}: sha256 {found}, but the manifest states {stored.sha256}")
 
 
-def _refuse_other(shard: MappedShard, stored: VectorShard) -> None:
+def _refuse_other(shard: ShardColumns, stored: VectorShard) -> None:
     if shard.schema.checkpoint != stored.checkpoint:
         raise CheckpointMismatch(
             f"{stored.path}: made by checkpoint {shard.schema.checkpoint}, but the manifest states {stored.checkpoint}"

@@ -1,6 +1,8 @@
 """Writing vector shards: sorted rows of a block or of a merge, streamed into one Parquet file."""
 
 import hashlib
+import json
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tierloom.shard_schema import ROW_GROUP_ROWS, VARIABLE, ShardSchema
+from tierloom.shard_schema import CHECKSUMMED, CHECKSUMS, ROW_GROUP_ROWS, VARIABLE, ShardSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,18 @@ class ShardWriter:
     def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
         self._writer = writer
         self._schema = schema
+        self._checksums: dict[str, list[int]] = {name: [] for name in CHECKSUMMED}
 
     def append(self, rows: Rows) -> None:
         """Write `rows`, in row groups of `ROW_GROUP_ROWS`; all but the last call must fill theirs."""
         columns = [_arrow_column(getattr(rows, field.name), field.type) for field in self._schema]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema), row_group_size=ROW_GROUP_ROWS)
+        for name, checksums in self._checksums.items():
+            checksums.extend(_checksums(getattr(rows, name)))
+
+    def finish(self) -> None:
+        """Leave in the footer what is known only now."""
+        self._writer.add_key_value_metadata({CHECKSUMS: json.dumps(self._checksums)})
 
 
 @contextmanager
@@ -64,14 +73,22 @@ def writing(path: Path, schema: ShardSchema, notes: dict[str, str] | None = None
         max_rows_per_page=ROW_GROUP_ROWS,
         write_batch_size=ROW_GROUP_ROWS,
         write_statistics=["key", "sequence", "ordinal"],
-    ) as writer:
-        yield ShardWriter(writer, arrow_schema)
+    ) as parquet:
+        writer = ShardWriter(parquet, arrow_schema)
+        yield writer
+        writer.finish()
 
 
 def sha256_of(path: Path) -> str:
     """The hash of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checksums(column: NDArray[Any]) -> list[int]:
+    """Of each row group of a column."""
+    groups = range(0, len(column), ROW_GROUP_ROWS)
+    return [zlib.crc32(np.ascontiguousarray(column[start : start + ROW_GROUP_ROWS]).data) for start in groups]
 
 
 def _arrow_column(column: Any, kind: pa.DataType) -> pa.Array:

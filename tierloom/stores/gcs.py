@@ -80,6 +80,10 @@ class GcsStore:
     def url(self) -> str:
         return f"gs://{self.bucket}/{self.prefix}".rstrip("/")
 
+    @property
+    def local(self) -> bool:
+        return False
+
     def create(self, name: str, data: bytes) -> None:
         self._create(name, io.BytesIO(data))
 

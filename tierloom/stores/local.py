@@ -43,6 +43,10 @@ class LocalStore:
     def url(self) -> str:
         return str(self.root)
 
+    @property
+    def local(self) -> bool:
+        return True
+
     def create(self, name: str, data: bytes) -> None:
         final = self._path(name)
         with explained(final), self._temporary() as temporary:

@@ -37,6 +37,10 @@ class Store(Protocol):
     def url(self) -> str:
         """How a user names this store: a folder's path, or `gs://bucket/prefix`."""
 
+    @property
+    def local(self) -> bool:
+        """Whether its objects are files of this machine, which `fetch` gives as they are."""
+
     def create(self, name: str, data: bytes) -> None:
         """Store `data` under a new name; nobody ever sees a part of it.
 
