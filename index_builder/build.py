@@ -17,6 +17,7 @@ from usearch.index import Index
 
 from tierloom import names
 from tierloom.collection import Tier
+from tierloom.column_files import ColumnFiles
 from tierloom.digest import digest_of
 from tierloom.errors import VerificationError
 from tierloom.index_reader import ROW_BITS
@@ -59,7 +60,7 @@ def build_index_shard(task: IndexTask, store: Store) -> IndexShard:
     `VerificationError` when the graph could not be written whole.
     """
     with TemporaryDirectory(dir=store.scratch(), prefix="build-") as folder:
-        files = ObjectFiles(store, Path(folder))
+        files = ColumnFiles(store, Path(folder))
         codes = distinct_codes(task, files)
         aliases = _store_aliases(task, codes.aliases, store, Path(folder))
         return _describe(task, codes, aliases, _stored_graph(task, codes, store, Path(folder)))

@@ -25,7 +25,7 @@ def store_file(path: Path, name: str, store: Store, folder: Path) -> StoredObjec
 
 def store_vector_shard(path: Path, name: str, store: Store, folder: Path) -> VectorShard:
     """`store_file` for a vector shard. Raises `Malformed` when the file is none."""
-    written = _describe_vector_shard(path, name)
+    written = vector_shard_in(path, name)
     try:
         store.create_from_file(name, path)
     except AlreadyExists:
@@ -40,15 +40,16 @@ def describe_object(name: str, store: Store, folder: Path) -> StoredObject:
 
 def describe_vector_shard(name: str, store: Store, folder: Path) -> VectorShard:
     """What a manifest says of a stored vector shard. Raises `Malformed`."""
-    return _describe_vector_shard(store.fetch(name, folder), name)
+    return vector_shard_in(store.fetch(name, folder), name)
 
 
-def _describe(path: Path, name: str) -> StoredObject:
-    return StoredObject(path=name, bytes=path.stat().st_size, sha256=sha256_of(path))
-
-
-def _describe_vector_shard(path: Path, name: str) -> VectorShard:
+def vector_shard_in(path: Path, name: str) -> VectorShard:
+    """What a manifest says of a vector shard whose bytes are the file's. Raises `Malformed`."""
     shard, stored = MappedShard(path, name), _describe(path, name)
     return VectorShard(
         path=name, bytes=stored.bytes, sha256=stored.sha256, rows=shard.rows, checkpoint=shard.schema.checkpoint
     )
+
+
+def _describe(path: Path, name: str) -> StoredObject:
+    return StoredObject(path=name, bytes=path.stat().st_size, sha256=sha256_of(path))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
 
+from tierloom.column_files import ColumnFiles
 from tierloom.dead_letter import DeadLetter
 from tierloom.document import document_key
 from tierloom.letters import read_letters
@@ -41,7 +42,7 @@ class Base:
 def open_base(store: str, version: int) -> Base:
     """The base of a run; one per worker process."""
     opened = open_store(store)
-    return Base(read_manifest(opened, version), ObjectFiles(opened))
+    return Base(read_manifest(opened, version), ColumnFiles(opened))
 
 
 def retried_letters(job: Job) -> tuple[DeadLetter, ...]:

@@ -9,6 +9,7 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from index_builder.merge import MergeTask, merge_vector_shards, plan_merges
+from tierloom.column_files import ColumnFiles
 from tierloom.dead_letter import DeadLetter
 from tierloom.letters import read_letters
 from tierloom.live_shard import LiveShard
@@ -88,7 +89,7 @@ class SettleDoFn(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
-        self._files = ObjectFiles(open_store(self._job.store))
+        self._files = ColumnFiles(open_store(self._job.store))
 
     def process(
         self, _: object, receipts: Sequence[ShardReceipt], letters: Sequence[DeadLetters]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from index_builder.build import IndexTask, build_index_shard, plan_index_tasks
 from index_builder.verify import verify_index_shard
 from tierloom import deletion_vector, names
+from tierloom.column_files import ColumnFiles
 from tierloom.commit import commit, now, writer
 from tierloom.digest import bytes_digest
 from tierloom.letters import read_letters
@@ -41,7 +42,7 @@ class Publisher:
         self._merged = merged
         self._indexes = indexes
         self._store = open_store(job.store)
-        self._files = ObjectFiles(self._store)
+        self._files = ColumnFiles(self._store)
         self._record = RunRecord(run=job.run, command=job.command)
 
     def publish(self) -> RunReport:

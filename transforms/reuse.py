@@ -5,7 +5,7 @@ the document's own live rows, where a chunk whose `content_hash` is there alread
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, TypeAlias
@@ -19,10 +19,12 @@ from tierloom import names
 from tierloom.dead_letter import DeadLetter
 from tierloom.document import Chunk
 from tierloom.mapped_shard import MappedShard
+from tierloom.shard_columns import ShardColumns
 from tierloom.shard_schema import ShardSchema
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Store
-from tierloom.storing import describe_vector_shard
+from tierloom.storing import vector_shard_in
+from tierloom.vector_checks import checked_vectors
 from transforms.base import Base, open_base
 from transforms.block_notes import BlockNotes
 from transforms.elements import ChunkBlock, Place, ShardReceipt, VectorBlock
@@ -37,8 +39,8 @@ def finished_shard(place: Place, digest: str, store: Store) -> tuple[ShardReceip
     if store.size(name) is None:
         return None
     with TemporaryDirectory(dir=store.scratch(), prefix="reuse-") as folder:
-        shard = describe_vector_shard(name, store, Path(folder))
-        notes = BlockNotes.of(MappedShard(store.fetch(name, Path(folder)), name))
+        path = store.fetch(name, Path(folder))
+        shard, notes = vector_shard_in(path, name), BlockNotes.of(MappedShard(path, name))
     receipt = ShardReceipt(place, shard, notes.embedded, notes.copied, notes.tokens, found=True)
     return receipt, notes.letters
 
@@ -59,18 +61,32 @@ def with_known_vectors(block: ChunkBlock, digest: str, base: Base, schema: Shard
 
 
 def _known_vectors(chunks: Sequence[Chunk], base: Base) -> dict[str, dict[bytes, NDArray[np.float16]]]:
-    """The vectors of the documents' live rows, by document and content hash."""
-    wanted: defaultdict[int, list[tuple[str, int]]] = defaultdict(list)
+    """The vectors of live rows that have the content of a chunk of their document, by document and content hash."""
+    wanted = {(chunk.document_id, chunk.content_hash) for chunk in chunks}
+    rows_of: defaultdict[int, list[tuple[str, int]]] = defaultdict(list)
     for document_id, addresses in base.find({chunk.document_id for chunk in chunks}).items():
         for address in addresses:
-            wanted[address.shard].append((document_id, address.row))
+            rows_of[address.shard].append((document_id, address.row))
     known: defaultdict[str, dict[bytes, NDArray[np.float16]]] = defaultdict(dict)
-    for position, pairs in wanted.items():
-        shard, rows = base.shards[position].shard, np.array([row for _, row in pairs])
-        columns = (pairs, shard.gather("content_hash", rows), shard.gather("vector", rows))
-        for (document_id, _), content_hash, vector in zip(*columns, strict=True):
-            known[document_id][content_hash.tobytes()] = vector
+    for position, pairs in rows_of.items():
+        for document_id, content_hash, vector in _vectors(base.shards[position].shard, pairs, wanted):
+            known[document_id][content_hash] = vector
     return known
+
+
+def _vectors(
+    shard: ShardColumns, rows: Sequence[tuple[str, int]], wanted: Set[tuple[str, bytes]]
+) -> Iterator[tuple[str, bytes, NDArray[np.float16]]]:
+    """Of these (document_id, row)s, the ones whose content is wanted. No other vector is touched."""
+    hashes = shard.gather("content_hash", np.array([row for _, row in rows], dtype=np.int64))
+    same = [
+        (document_id, content.tobytes(), row)
+        for (document_id, row), content in zip(rows, hashes, strict=True)
+        if (document_id, content.tobytes()) in wanted
+    ]
+    vectors = checked_vectors(shard, np.array([row for _, _, row in same], dtype=np.int64))
+    for (document_id, content_hash, _), vector in zip(same, vectors, strict=True):
+        yield document_id, content_hash, vector
 
 
 _Reused: TypeAlias = (

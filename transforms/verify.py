@@ -6,8 +6,8 @@ import apache_beam as beam
 
 from index_builder.build import IndexTask
 from index_builder.verify import verify_index_shard
+from tierloom.column_files import ColumnFiles
 from tierloom.manifest import IndexShard
-from tierloom.object_files import ObjectFiles
 from tierloom.stores.opening import open_store
 from transforms.job import Job
 from transforms.timing import stopwatch
@@ -25,5 +25,5 @@ class VerifyDoFn(beam.DoFn):
     def process(self, built: tuple[IndexTask, IndexShard]) -> Iterator[IndexShard]:
         task, shard = built
         with stopwatch("verify"):
-            verify_index_shard(shard, task.vector_shards, ObjectFiles(self._store))
+            verify_index_shard(shard, task.vector_shards, ColumnFiles(self._store))
         yield shard
