@@ -18,10 +18,12 @@ _BLOCKS: Final = MarkdownIt("commonmark")
 _BLOCKS.core.ruler.enableOnly(["normalize", "block"])
 _INLINE: Final = MarkdownIt("commonmark")
 _LINE: Final = re.compile(r"\r\n|\n|\r")
-_FRONT_MATTER: Final = re.compile(r"---[ \t]*\r?\n(.*?)^(?:---|\.\.\.)[ \t]*$", re.DOTALL | re.MULTILINE)
-_FRONT_TITLE: Final = re.compile(r"^title:[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+# A rule and a paragraph are no front matter: its first line is a name and a colon.
+_FRONT_MATTER: Final = re.compile(r"---[ \t]*\r?\n(?=[\w-]+:)(.*?)^(?:---|\.\.\.)[ \t]*\r?$", re.DOTALL | re.MULTILINE)
+_FRONT_TITLE: Final = re.compile(r"^title:[ \t]*(.*?)[ \t]*\r?$", re.MULTILINE)
+_INLINE_MARK: Final = re.compile(r"[\\`*_\[\]<>&!]")
 # Without one of these there is no heading, and nothing need be parsed.
-_MARK: Final = re.compile(r"^ {0,3}(?:#|=+[ \t]*$|-+[ \t]*$)", re.MULTILINE)
+_MARK: Final = re.compile(r"(?:^|\r) {0,3}(?:#|=+[ \t]*(?:\r|$)|-+[ \t]*(?:\r|$))", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ def _headings(markdown: str, start: int) -> Iterator[Heading]:
 
 
 def _plain(inline: str) -> str:
+    if not _INLINE_MARK.search(inline):
+        return _one_line(inline)
     (token,) = _INLINE.parseInline(inline)
     return _one_line("".join(_texts(token)))
 

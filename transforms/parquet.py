@@ -3,9 +3,8 @@
 import base64
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import pyarrow as pa
@@ -23,6 +22,7 @@ from transforms.splits import FilePart, Piece
 WHOLE: Final = 1 << 62
 _BATCH_ROWS: Final = 256
 _BUFFER: Final = 1 << 20
+_UNREADABLE: Final = (OSError, pa.ArrowException)
 _NANOSECONDS: Final = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 
@@ -75,21 +75,67 @@ def _row_groups(part: FilePart, footer: pq.FileMetaData, split_bytes: int) -> It
 def read_parquet(part: FilePart, fields: Fields) -> Iterator[Document | DeadLetter]:
     """A document or a dead letter for each row of the part.
 
-    Where reading fails, one letter stands for the rest of the part. A letter's offset and length are rows.
+    Where reading fails, one letter stands for the rest of that row group. A letter's offset and length are rows.
     """
-    reached = part.offset
     try:
-        for row, record in _records(part, fields):
-            reached = row + 1
-            yield _document(part, row, record, fields)
-    except (OSError, pa.ArrowException, MemoryError) as error:
-        # Arrow raises OSError for broken bytes too, but without an errno.
-        readable = getattr(error, "errno", None) is None
-        refused = Refused("corrupt-parquet" if readable else "unreadable", str(error))
-        yield refusal(refused, Origin(part.uri, reached, part.offset + part.length - reached))
+        # A buffer, and no reading ahead: memory stays at a batch, whatever the size of a row group.
+        with (
+            open_file(part.uri) as stream,
+            pq.ParquetFile(stream, buffer_size=_BUFFER, pre_buffer=False) as file,
+        ):
+            for group in _groups(file, part):
+                yield from _read_group(file, group, part, fields)
+    except _UNREADABLE as error:
+        yield _broken(error, Origin(part.uri, part.offset, part.length))
 
 
-def _document(part: FilePart, row: int, record: "Mapping[str, Any] | Refused", fields: Fields) -> Document | DeadLetter:
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Row group `number`, whose first row has the number `start` in the file; of it, the rows [first, end)."""
+
+    number: int
+    start: int
+    first: int
+    end: int
+
+
+def _groups(file: pq.ParquetFile, part: FilePart) -> Iterator[_Group]:
+    """The row groups that hold rows of the part."""
+    counts = [file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups)]
+    for number, (start, stop) in enumerate(pairwise(accumulate(counts, initial=0))):
+        first, end = max(start, part.offset), min(stop, part.offset + part.length)
+        if first < end:
+            yield _Group(number, start, first, end)
+
+
+def _read_group(file: pq.ParquetFile, group: _Group, part: FilePart, fields: Fields) -> Iterator[Document | DeadLetter]:
+    reached = group.first
+    try:
+        for start, batch in _batches(file, group):
+            for row, record in enumerate(_rows(batch, fields), start):
+                yield _document(part, row, record, fields)
+                reached = row + 1
+    except _UNREADABLE as error:
+        yield _broken(error, Origin(part.uri, reached, group.end - reached))
+
+
+def _batches(file: pq.ParquetFile, group: _Group) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The rows of the group in batches, each with the number of its first row in the file."""
+    start = group.start
+    for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group.number], use_threads=False):
+        skip, stop = max(group.first - start, 0), min(group.end - start, batch.num_rows)
+        if skip < stop:
+            yield start + skip, batch.slice(skip, stop - skip)
+        start += batch.num_rows
+
+
+def _broken(error: Exception, origin: Origin) -> DeadLetter:
+    # Arrow raises OSError for broken bytes too, but without an errno.
+    readable = getattr(error, "errno", None) is None
+    return refusal(Refused("corrupt-parquet" if readable else "unreadable", str(error)), origin)
+
+
+def _document(part: FilePart, row: int, record: Mapping[str, Any] | Refused, fields: Fields) -> Document | DeadLetter:
     origin = Origin(part.uri, row, 1)
     if isinstance(record, Refused):
         return refusal(record, origin)
@@ -104,34 +150,6 @@ def _id_if_any(record: Mapping[str, Any], fields: Fields) -> str | None:
         return record_id(record, fields)
     except Refused:
         return None
-
-
-def _records(part: FilePart, fields: Fields) -> Iterator[tuple[int, Mapping[str, Any] | Refused]]:
-    """The rows of the part with their numbers in the file, as JSON values."""
-    with open_file(part.uri) as stream, _opened(stream) as file:
-        end = part.offset + part.length
-        for start, batch in _batches(file, part.offset, end):
-            yield from enumerate(_rows(batch, fields), start)
-
-
-@contextmanager
-def _opened(stream: pa.NativeFile) -> Iterator[pq.ParquetFile]:
-    # A buffer, and no reading ahead: memory stays at a batch, whatever the size of a row group.
-    with pq.ParquetFile(stream, buffer_size=_BUFFER, pre_buffer=False) as file:
-        yield file
-
-
-def _batches(file: pq.ParquetFile, first: int, end: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """The rows [first, end) in batches, each with the number of its first row."""
-    counts = [file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups)]
-    bounds = [sum(counts[:number]) for number in range(len(counts) + 1)]
-    groups = [number for number, (low, high) in enumerate(pairwise(bounds)) if low < end and high > first]
-    start = bounds[groups[0]] if groups else 0
-    for batch in file.iter_batches(_BATCH_ROWS, row_groups=groups, use_threads=False):
-        skip, stop = max(first - start, 0), min(end - start, batch.num_rows)
-        if skip < stop:
-            yield start + skip, batch.slice(skip, stop - skip)
-        start += batch.num_rows
 
 
 def _rows(batch: pa.RecordBatch, fields: Fields) -> Iterator[Mapping[str, Any] | Refused]:

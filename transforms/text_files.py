@@ -27,7 +27,7 @@ def read_text_file(part: FilePart) -> Document | DeadLetter:
     try:
         return _document(part, checked_id(document_id), origin)
     except Refused as refused:
-        return refusal(refused, origin, document_id=None if refused.reason == "id-too-long" else document_id)
+        return refusal(refused, origin, document_id=document_id)
 
 
 def _document(part: FilePart, document_id: str, origin: Origin) -> Document:
