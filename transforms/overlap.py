@@ -47,7 +47,8 @@ class OverlappingDoFn(beam.DoFn):
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[Any]:
         self._pending.append((element, self.executor_for(element).submit(self.work(element)), timestamp, window))
-        while len(self._pending) > self.depth:
+        # What is ready leaves at once: a result that waits here would be lost if the worker died.
+        while self._pending and (len(self._pending) > self.depth or self._pending[0][1].done()):
             yield from self._leave()
 
     def finish_bundle(self) -> Iterator[Any]:

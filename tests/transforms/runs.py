@@ -1,0 +1,149 @@
+"""Runs without Beam: the real DoFns, driven one after the other, from splits to a published version."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
+
+from pipelines.running import make_job
+from tests.embedders.endpoint import Asked, Endpoint, Reply, error
+from tierloom.checkpoint import Checkpoint, Limits, Space
+from tierloom.checkpoint import Endpoint as Address
+from tierloom.collection import Chunking, Collection, Sizes, plan_tiers
+from tierloom.creating import create_collection
+from tierloom.manifest import Manifest
+from tierloom.run_report import RunReport
+from tierloom.stores.opening import open_store
+from tierloom.versions import read_head
+from transforms.base import retried_letters
+from transforms.build import BuildIndexShardDoFn, PlanIndexesDoFn
+from transforms.chunk import ChunkDoFn
+from transforms.compare import CompareDoFn
+from transforms.dead_letters import StoreLettersDoFn
+from transforms.embed import EmbedDoFn
+from transforms.job import Job
+from transforms.merge import MergeDoFn, SettleDoFn
+from transforms.overlap import OverlappingDoFn
+from transforms.publish import PublishDoFn
+from transforms.quantize import QuantizeDoFn
+from transforms.read import ReadDoFn, split_of_letter
+from transforms.records import Fields
+from transforms.retry import ReadLettersDoFn
+from transforms.reuse import ReuseDoFn
+from transforms.splits import FilePart, Split
+from transforms.verify import VerifyDoFn
+from transforms.write import WriteVectorShardDoFn
+
+Outputs = defaultdict[str, list[Any]]
+MAIN = "main"
+
+
+def drive(dofn: beam.DoFn, elements: Iterable[Any], *sides: Any) -> Outputs:
+    """All outputs of a DoFn over one bundle, by tag."""
+    outputs: Outputs = defaultdict(list)
+    dofn.setup()
+    dofn.start_bundle()
+    for element in elements:
+        _gather(outputs, dofn.process(element, *sides, **_window_of(dofn)))
+    _gather(outputs, dofn.finish_bundle())
+    dofn.teardown()
+    return outputs
+
+
+def _window_of(dofn: beam.DoFn) -> dict[str, Any]:
+    """What Beam would tell an overlapping DoFn of each element."""
+    if not isinstance(dofn, OverlappingDoFn):
+        return {}
+    return {"timestamp": MIN_TIMESTAMP, "window": GlobalWindow()}
+
+
+def _gather(outputs: Outputs, produced: Iterable[Any] | None) -> None:
+    for output in produced or ():
+        tagged = isinstance(output, beam.pvalue.TaggedOutput)
+        tag, value = (output.tag, output.value) if tagged else (MAIN, output)
+        outputs[tag].append(value.value if isinstance(value, WindowedValue) else value)
+
+
+def run_directly(job: Job, splits: Sequence[Split]) -> RunReport:
+    """What `pipelines.running.run` does, in this thread."""
+    read = drive(ReadDoFn(job), enumerate(splits))
+    compared = drive(CompareDoFn(job), read[MAIN])
+    chunked = drive(ChunkDoFn(job), compared[MAIN])
+    again = drive(ReadLettersDoFn(job), [None])
+    reused = drive(ReuseDoFn(job), chunked[MAIN] + (again[MAIN] if job.retry else []))
+    embedded = drive(EmbedDoFn(job), reused[MAIN])
+    written = drive(WriteVectorShardDoFn(job), drive(QuantizeDoFn(job), embedded[MAIN])[MAIN])
+    letters = read["letters"] + chunked["letters"] + reused["letters"] + embedded["letters"]
+    parts = drive(StoreLettersDoFn(job), [letters] if letters else [])[MAIN]
+    settled = drive(SettleDoFn(job), [None], written[MAIN] + reused["finished"], parts)
+    merged = drive(MergeDoFn(job), settled[MAIN])[MAIN]
+    built = drive(BuildIndexShardDoFn(job), drive(PlanIndexesDoFn(job), [None], merged)[MAIN])
+    verified = drive(VerifyDoFn(job), built[MAIN])[MAIN]
+    tallies = read["tally"] + compared["tally"] + (again["tally"] if job.retry else [])
+    published = drive(PublishDoFn(job), [None], merged, verified, parts, tallies, settled["settled"][0])
+    report: RunReport = published[MAIN][0]
+    return report
+
+
+def run_retry(store: str, job: Job | None = None) -> RunReport:
+    """What `tierloom dead-letters --retry` does."""
+    job = job or make_job(store, "retry", Fields(), retry=True)
+    return run_directly(job, [split_of_letter(letter) for letter in retried_letters(job) if letter.chunk is None])
+
+
+class Refusing:
+    """A script for an endpoint: a request that holds one of `words` gets a 400."""
+
+    def __init__(self) -> None:
+        self.words: set[str] = set()
+
+    def __call__(self, asked: Asked) -> Reply | None:
+        if any(word in text for text in asked.inputs for word in self.words):
+            return error(400, "cannot embed this")
+        return None
+
+
+def small_collection(
+    store: str, endpoint: Endpoint, block_chunks: int = 100, shard_rows: int = 1000, tiers: tuple[int, ...] = (8, 16)
+) -> Manifest:
+    """A collection of a 16-dimensional model at a loopback endpoint, with chunks of one 8-byte word."""
+    checkpoint = Checkpoint(
+        space=Space("openai", "test-model", "1", 16, (4, 8, 16)),
+        limits=Limits(tokens_per_input=4000),
+        endpoint=Address(base_url=endpoint.base_url, api_key_env="TIERLOOM_TEST_KEY"),
+    )
+    collection = Collection(
+        checkpoint=checkpoint.fingerprint,
+        prefix_dimensions=tiers[-1],
+        tiers=plan_tiers(checkpoint, tiers, untrained_prefixes=False),
+        chunking=Chunking(max_tokens=8),
+        sizes=Sizes(block_chunks=block_chunks, vector_shard_rows=shard_rows, index_shard_rows=4 * shard_rows),
+    )
+    return create_collection(open_store(store), checkpoint, collection)
+
+
+def ingest_job(store: str, base: int | None = None) -> Job:
+    job = make_job(store, "ingest", Fields())
+    return job if base is None else replace(job, base=base)
+
+
+def head_of(store: str) -> Manifest:
+    return read_head(open_store(store))
+
+
+def record_line(document_id: str, sequence: int, text: str, **metadata: Any) -> str:
+    return json.dumps({"id": document_id, "sequence": sequence, "text": text, **metadata}) + "\n"
+
+
+def split_of_lines(path: Path, lines: Sequence[str]) -> Split:
+    """A new JSONL file, read as one split."""
+    path.write_text("".join(lines))
+    size = path.stat().st_size
+    return Split((FilePart(str(path), "jsonl", None, 0, size, size, 1),), size)

@@ -1,0 +1,142 @@
+"""Whatever happens to documents, what is live and what is counted agree with a plain model."""
+
+import itertools
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+import tierloom
+from tests.embedders.endpoint import Endpoint
+from tests.transforms.oracle import Arrival, Chunk, Embedded, State, chunks_of, text_of, to_embed, word_of
+from tests.transforms.runs import (
+    Refusing,
+    head_of,
+    ingest_job,
+    record_line,
+    run_directly,
+    run_retry,
+    small_collection,
+    split_of_lines,
+)
+from tierloom.letters import read_letters
+from tierloom.object_files import ObjectFiles
+from tierloom.run_report import RunReport
+from tierloom.stores.opening import open_store
+from transforms.splits import Split
+
+ARRIVALS = st.tuples(st.sampled_from("abc"), st.integers(1, 4))
+GROUPS = st.lists(st.lists(ARRIVALS, min_size=1, max_size=3), min_size=1, max_size=3)
+# Chunks that the model refuses for now.
+REFUSED = st.sets(ARRIVALS.flatmap(lambda arrival: st.sampled_from(chunks_of(arrival))), max_size=6)
+
+
+class Histories(RuleBasedStateMachine):
+    """Ingests, also on top of versions that are no longer the newest; retries; an endpoint that comes and goes."""
+
+    block_chunks = 100
+    shard_rows = 100
+
+    @initialize()
+    def start(self) -> None:
+        self.folder = TemporaryDirectory()
+        self.root = Path(self.folder.name)
+        self.store = str(self.root / "store")
+        self.refusing = Refusing()
+        self.endpoint = Endpoint(16, self.refusing).__enter__()
+        small_collection(self.store, self.endpoint, self.block_chunks, self.shard_rows)
+        self.states = [State()]
+        self.embedded = Embedded()
+        self.numbers = itertools.count()
+
+    @rule(groups=GROUPS, refused=REFUSED, behind=st.sampled_from((0, 0, 0, 1, 2)))
+    def ingest(self, groups: list[list[Arrival]], refused: set[Chunk], behind: int) -> None:
+        base = max(0, len(self.states) - 1 - behind)
+        self.refusing.words = {word_of(chunk) for chunk in refused}
+        job = ingest_job(self.store, base)
+        report = run_directly(job, [self._split(group) for group in groups])
+        rows, letters = set(), set()
+        for group in groups:
+            block = [chunk for arrival in to_embed(group, self.states[base]) for chunk in chunks_of(arrival)]
+            made = self.embedded.rows(block, self.refusing.words)
+            rows |= made
+            letters |= set(block) - made
+        self._agree(report, self.states[-1].settled(rows, letters), read=sum(map(len, groups)))
+
+    @rule(refused=REFUSED)
+    def retry(self, refused: set[Chunk]) -> None:
+        self.refusing.words = {word_of(chunk) for chunk in refused}
+        before = self.states[-1]
+        rows = {chunk for chunk in before.letters if word_of(chunk) not in self.refusing.words}
+        after = before.settled(rows, before.letters - rows)
+        self._agree(run_retry(self.store), after, read=len({chunk[:2] for chunk in before.letters}))
+
+    def _split(self, group: list[Arrival]) -> Split:
+        lines = [record_line(*arrival, text_of(arrival)) for arrival in group]
+        return split_of_lines(self.root / f"{next(self.numbers)}.jsonl", lines)
+
+    def _agree(self, report: RunReport, expected: State, read: int) -> None:
+        head = head_of(self.store)
+        changed = (expected.live, expected.letters) != (self.states[-1].live, self.states[-1].letters)
+        assert report.published == changed
+        if changed:
+            self.states.append(expected)
+        assert head.version == len(self.states) - 1
+        assert report.record.documents.documents_in == read
+        assert report.record.documents.adds_up
+        assert head.documents.adds_up
+        assert (head.documents.live, head.documents.dead_lettered) == (len(expected.live), expected.dead)
+        assert live_chunks(self.store) == {chunk: word_of(chunk) for chunk in expected.chunks}
+        assert open_chunks(self.store) == expected.letters
+        assert found_in_tiers(self.store) == Counter(itertools.product((8, 16), expected.chunks))
+
+    def teardown(self) -> None:
+        if hasattr(self, "folder"):
+            self.endpoint.__exit__(None, None, None)
+            self.folder.cleanup()
+
+
+def live_chunks(store: str) -> dict[Chunk, str]:
+    """The text of every live chunk, each of which is there once."""
+    with tierloom.open(store) as snapshot:
+        chunks = list(snapshot.chunks())
+    live = {(chunk.document_id, chunk.sequence, chunk.ordinal): chunk.text for chunk in chunks}
+    assert len(live) == len(chunks)
+    return live
+
+
+def open_chunks(store: str) -> set[Chunk]:
+    letters = read_letters(head_of(store).dead_letters, ObjectFiles(open_store(store)))
+    return {(x.document_id or "", x.sequence or 0, x.chunk.ordinal) for x in letters if x.chunk}
+
+
+def found_in_tiers(store: str) -> Counter[tuple[int, Chunk]]:
+    """How often each tier gives each live chunk when asked for all it has."""
+    found: Counter[tuple[int, Chunk]] = Counter()
+    with tierloom.open(store) as snapshot:
+        sequences = {(chunk.document_id, chunk.ordinal): chunk.sequence for chunk in snapshot.chunks()}
+        for tier in (8, 16):
+            for hit in snapshot.search([1.0] * 16, tier=tier, shortlist=1000, top=1000):
+                found[tier, (hit.document_id, sequences[hit.document_id, hit.ordinal], hit.ordinal)] += 1
+    return found
+
+
+class ManyShards(Histories):
+    """The same where every document is a vector shard of its own, or several."""
+
+    shard_rows = 2
+
+
+_SETTINGS = settings(
+    max_examples=8,
+    stateful_step_count=6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+TestHistories = Histories.TestCase
+TestHistories.settings = _SETTINGS
+TestManyShards = ManyShards.TestCase
+TestManyShards.settings = _SETTINGS
