@@ -4,6 +4,7 @@ The converter is html-to-markdown, a parser in Rust: measured on a page of 1 MB,
 and it says what it left out instead of ending in a RecursionError.
 """
 
+import codecs
 import html
 import re
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _OPTIONS: Final = ConversionOptions(
     # Its own list of what is boilerplate takes the <header> of an article, and the title in it, away.
     preprocessing=PreprocessingOptions(enabled=False),
 )
+_CHARSET: Final = re.compile(rb"<meta\b[^>]*\bcharset\s*=\s*[\"']?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
 _TITLE: Final = re.compile(r"<title\b[^>]*>([^<]*)</title", re.IGNORECASE)
 
 
@@ -51,6 +53,20 @@ def html_to_markdown(source: str) -> Marked:
             raise Refused("invalid-markup", f"the HTML is nested too deeply: {warning.message}")
     text = result.content or ""
     return Marked(text, _title(source) or first_heading(text))
+
+
+def declared_encoding(page: bytes) -> str | None:
+    """The encoding that a page names in its first 1,024 bytes, as HTML has it; None if it names none that is known."""
+    match = _CHARSET.search(page, 0, 1024)
+    if match is None:
+        return None
+    label = match[1].decode().lower()
+    # The WHATWG Encoding Standard: who says Latin 1 or ASCII means Windows-1252.
+    label = "windows-1252" if label in ("iso-8859-1", "latin1", "us-ascii") else label
+    try:
+        return codecs.lookup(label).name
+    except LookupError:
+        return None
 
 
 def _title(source: str) -> str:

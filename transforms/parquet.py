@@ -38,14 +38,16 @@ def parquet_pieces(part: FilePart, fields: Fields, split_bytes: int) -> Iterator
         yield Piece(replace(part, length=WHOLE), part.size)
         return
     with stream:
-        footer = _footer(stream, part.uri)
-        _refuse_missing(footer.schema.to_arrow_schema().names, fields, part.uri)
+        footer, columns = _footer(stream, part.uri)
+        _refuse_missing(columns, fields, part.uri)
         yield from _row_groups(part, footer, split_bytes)
 
 
-def _footer(stream: pa.NativeFile, uri: str) -> pq.FileMetaData:
+def _footer(stream: pa.NativeFile, uri: str) -> tuple[pq.FileMetaData, list[str]]:
+    """What the file says of itself, and the names of its columns."""
     try:
-        return pq.read_metadata(stream)
+        footer = pq.read_metadata(stream)
+        return footer, footer.schema.to_arrow_schema().names
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{uri} is not a readable Parquet file: {error}") from error
 

@@ -9,7 +9,7 @@ from tierloom.document import Document, Origin
 from tierloom.sealed import canonical
 from transforms.filesystems import open_file
 from transforms.headings import first_heading
-from transforms.markup import Marked, html_to_markdown
+from transforms.markup import Marked, declared_encoding, html_to_markdown
 from transforms.records import checked_id, checked_text
 from transforms.refused import Refused, refusal, shown
 from transforms.restructuredtext import restructuredtext_to_markdown
@@ -31,7 +31,7 @@ def read_text_file(part: FilePart) -> Document | DeadLetter:
 
 
 def _document(part: FilePart, document_id: str, origin: Origin) -> Document:
-    marked = _MARKED[part.kind](_decoded(_read(part)))
+    marked = _MARKED[part.kind](_decoded(_read(part), part.kind))
     return Document(
         document_id=document_id,
         sequence=part.modified_ns,
@@ -54,14 +54,24 @@ def _read(part: FilePart) -> bytes:
     return data
 
 
-def _decoded(data: bytes) -> str:
+def _decoded(data: bytes, kind: Kind) -> str:
     if (nul := data.find(b"\0")) >= 0:
         raise Refused("binary-file", f"a NUL byte at offset {nul}; if this is UTF-16 text, convert it to UTF-8")
     try:
         return data.decode().removeprefix(_BOM)
     except UnicodeDecodeError as error:
+        if kind == "html" and (text := _as_declared(data)) is not None:
+            return text
         found = shown(data[error.start : error.end])
         raise Refused("invalid-utf8", f"{found} at byte offset {error.start}: {error.reason}") from error
+
+
+def _as_declared(page: bytes) -> str | None:
+    """The text of a page in the encoding that it names; None if it is not in that one either."""
+    try:
+        return page.decode(declared_encoding(page) or "utf-8")
+    except (UnicodeError, LookupError):  # codecs that are not of text, such as hex, are no encodings
+        return None
 
 
 def _plain(text: str) -> Marked:

@@ -86,6 +86,28 @@ def test_markup_without_text_is_an_empty_document(tmp_path: Path) -> None:
     assert letter_of(path).reason == "empty-document"
 
 
+@pytest.mark.parametrize(
+    ("head", "encoding"),
+    [
+        ('<meta charset="ISO-8859-1">', "cp1252"),
+        ("<meta http-equiv=Content-Type content='text/html; charset=koi8-r'>", "koi8-r"),
+        ("<meta charset=shift_jis>", "shift_jis"),
+    ],
+)
+def test_a_page_may_name_another_encoding(tmp_path: Path, head: str, encoding: str) -> None:
+    word = {"cp1252": "“Müller”", "koi8-r": "слово", "shift_jis": "日本"}[encoding]
+    path = tmp_path / "old.html"
+    path.write_bytes(f"<html><head>{head}</head><body>{word}</body></html>".encode(encoding))
+    assert read_one(path).text.strip() == word
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii\0", "no-such", "hex", "undefined", "idna", ""])
+def test_a_page_in_no_encoding_is_a_dead_letter(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "old.html"
+    path.write_bytes(f"<meta charset={encoding}>".encode() + b"\x81\xff<p>text")
+    assert letter_of(path).reason in ("invalid-utf8", "binary-file")
+
+
 def test_a_link_to_nothing_is_unreadable(tmp_path: Path) -> None:
     (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
     (tmp_path / "here.txt").write_text("here")
