@@ -15,8 +15,6 @@ class Traffic:
 
     ranges: list[tuple[str, int, int]] = field(default_factory=list)
     whole: list[str] = field(default_factory=list)
-    busy: int = 0
-    most_busy: int = 0
 
     @property
     def bytes(self) -> int:
@@ -50,13 +48,7 @@ class RemoteStore:
     def read_range(self, name: str, offset: int, length: int) -> bytes:
         with self._counting:
             self.traffic.ranges.append((name, offset, length))
-            self.traffic.busy += 1
-            self.traffic.most_busy = max(self.traffic.most_busy, self.traffic.busy)
-        try:
-            return self.files.read_range(name, offset, length)
-        finally:
-            with self._counting:
-                self.traffic.busy -= 1
+        return self.files.read_range(name, offset, length)
 
     def size(self, name: str) -> int | None:
         return self.files.size(name)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import msgspec
 import numpy as np
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 from tests.engines.gcs_server import GcsBucket
 from tests.remote import RemoteStore
 from tests.shards import CHECKPOINT, SCHEMA, random_rows, store_rows
+from tierloom.column_files import ColumnFiles
 from tierloom.errors import Corrupt, Malformed, NotFound, StoreError, TierloomError
+from tierloom.live_shard import LiveShard, of_each
 from tierloom.manifest import VectorShard
 from tierloom.mapped_shard import MappedShard
 from tierloom.ranged_shard import RangedShard
@@ -123,7 +126,7 @@ def test_nothing_is_fetched_twice(store: RemoteStore, wide: VectorShard) -> None
     assert store.traffic.bytes <= 1.05 * wide.bytes
 
 
-def test_long_columns_come_in_pieces_at_the_same_time(store: RemoteStore, wide: VectorShard) -> None:
+def test_long_columns_come_in_pieces(store: RemoteStore, wide: VectorShard) -> None:
     shard = ranged(store, wide)
     before = len(store.traffic.ranges)
     vectors = shard.column("vector")
@@ -131,6 +134,28 @@ def test_long_columns_come_in_pieces_at_the_same_time(store: RemoteStore, wide: 
     assert max(lengths) <= 4 << 20
     assert len(lengths) == 3
     assert vectors.tobytes() == mapped(store, wide).column("vector").tobytes()
+
+
+class MeetingStore(RemoteStore):
+    """Answers when so many others ask as well."""
+
+    meeting: Barrier | None = None
+
+    def read_range(self, name: str, offset: int, length: int) -> bytes:
+        if self.meeting:
+            self.meeting.wait(timeout=30)
+        return super().read_range(name, offset, length)
+
+
+def test_row_groups_and_shards_are_asked_at_the_same_time(store: RemoteStore, stored: VectorShard) -> None:
+    meeting = MeetingStore(store.files.root)
+    other = store_rows(store.files, random_rows(_ROWS, seed=1))
+    shards = [LiveShard(one, ColumnFiles(meeting)) for one in (stored, other)]
+    assert [shard.shard.rows for shard in shards] == [_ROWS, _ROWS]
+    # The keys of the last, small row group came with the footer.
+    meeting.meeting = Barrier(2 * 2)
+    keys = of_each(lambda shard: shard.keys, shards)
+    assert [len(each) for each in keys] == [_ROWS, _ROWS]
 
 
 @pytest.mark.parametrize("row", [-1, _ROWS, 1 << 40])

@@ -24,7 +24,7 @@ BLOCK: Final = 4096
 # ranges is fetched along with them when it is shorter than this, and a longer range than `_PIECE` is cut.
 _GAP: Final = 128 << 10
 _PIECE: Final = 4 << 20
-_REQUESTS: Final = 16
+_REQUESTS: Final = 8
 
 
 class PartialCopy:

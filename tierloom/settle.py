@@ -6,7 +6,7 @@ compared by mapped columns; ids are read only where keys or documents meet.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import DTypeLike, NDArray
 
-from tierloom.live_shard import LiveShard
+from tierloom.live_shard import LiveShard, of_each
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,12 @@ def settle(existing: Sequence[LiveShard], incoming: Sequence[LiveShard]) -> Verd
 
 
 def _live_keys(shards: Sequence[LiveShard]) -> NDArray[np.uint64]:
-    every = [shard.keys[shard.alive] for shard in shards]
+    every = of_each(lambda shard: shard.keys[shard.alive], shards)
     return np.unique(np.concatenate([np.empty(0, np.uint64), *every]))
 
 
 def _rows_under(shards: Sequence[LiveShard], keys: NDArray[np.uint64]) -> _Rows:
-    found = [shard.rows_of(keys) for shard in shards]
+    found = of_each(lambda shard: shard.rows_of(keys), shards)
     return _Rows(
         key=np.concatenate([np.empty(0, np.uint64), *(s.keys[r] for s, r in zip(shards, found, strict=True))]),
         sequence=_gathered("sequence", np.int64, shards, found),
@@ -83,7 +83,7 @@ def _rows_under(shards: Sequence[LiveShard], keys: NDArray[np.uint64]) -> _Rows:
 def _gathered(
     name: str, dtype: DTypeLike, shards: Sequence[LiveShard], rows: Sequence[NDArray[np.int64]]
 ) -> NDArray[Any]:
-    parts = [shard.shard.gather(name, here) for shard, here in zip(shards, rows, strict=True)]
+    parts = of_each(lambda shard, here: shard.shard.gather(name, here), shards, rows)
     return np.concatenate([np.empty(0, dtype), *parts])
 
 
@@ -105,25 +105,33 @@ _Events = dict[int, dict[int, list[tuple[int, int]]]]
 def _by_document(shards: Sequence[LiveShard], rows: _Rows) -> dict[str, _Events]:
     """For each document, sequence and ordinal: the (shard, row)s that hold it, earlier shards first."""
     documents: dict[str, _Events] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for position in np.unique(rows.shard):
-        here = rows.where(rows.shard == position)
-        ids = shards[position].shard.read(("document_id",), here.row)["document_id"].to_pylist()
-        columns = (ids, here.sequence.tolist(), here.ordinal.tolist(), here.row.tolist())
-        for document_id, sequence, ordinal, row in zip(*columns, strict=True):
-            documents[document_id][sequence][ordinal].append((int(position), row))
+    for ids, here in _with_ids(shards, rows):
+        columns = (
+            ids.to_pylist(),
+            here.sequence.tolist(),
+            here.ordinal.tolist(),
+            here.shard.tolist(),
+            here.row.tolist(),
+        )
+        for document_id, sequence, ordinal, position, row in zip(*columns, strict=True):
+            documents[document_id][sequence][ordinal].append((position, row))
     return documents
 
 
 def _count_documents(shards: Sequence[LiveShard], rows: _Rows) -> int:
     """Distinct documents of rows whose keys lie in one shard each."""
-    return sum(
-        pc.count_distinct(_ids(shards[position], rows.row[rows.shard == position])).as_py()
-        for position in np.unique(rows.shard)
-    )
+    return sum(pc.count_distinct(ids).as_py() for ids, _ in _with_ids(shards, rows))
 
 
-def _ids(shard: LiveShard, rows: NDArray[np.int64]) -> pa.ChunkedArray:
-    return shard.shard.read(("document_id",), rows)["document_id"]
+def _with_ids(shards: Sequence[LiveShard], rows: _Rows) -> Iterable[tuple[pa.ChunkedArray, _Rows]]:
+    """The rows of each shard that has any, in the order of the shards, with their ids."""
+    positions = np.unique(rows.shard)
+    parts = [rows.where(rows.shard == position) for position in positions]
+    return zip(of_each(_ids, [shards[position] for position in positions], parts), parts, strict=True)
+
+
+def _ids(shard: LiveShard, rows: _Rows) -> pa.ChunkedArray:
+    return shard.shard.read(("document_id",), rows.row)["document_id"]
 
 
 class _Tally:
