@@ -82,7 +82,10 @@ class _Kept(Directive):
     def run(self) -> list[nodes.Node]:
         kept: list[nodes.Node] = []
         if self.arguments:
-            kept.append(nodes.paragraph("", f"{self.name}: {self.arguments[0]}"))
+            # The first line may be a signature: its asterisks are no emphasis.
+            first, _, further = self.arguments[0].partition("\n")
+            inline, _ = self.state.inline_text(further, self.lineno)
+            kept.append(nodes.paragraph("", f"{self.name}: {first}\n", *inline))
         container = nodes.Element()
         self.state.nested_parse(self.content, self.content_offset, container)
         return kept + container.children

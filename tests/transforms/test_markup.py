@@ -38,6 +38,17 @@ def test_a_page_becomes_markdown_without_what_stands_around_it() -> None:
     assert "The logo" in marked.text
 
 
+def test_links_leave_their_text_alone() -> None:
+    source = (
+        '<h2><a href="#i">Set</a></h2><p>see <a href="x.html" title="t">the <b>part</b></a></p><pre><a href="y">T</a>'
+    )
+    text = html_to_markdown(source).text
+    assert "## Set\n" in text
+    assert "see the **part**\n" in text
+    assert "```\nT" in text
+    assert html_to_markdown("<p><a href='x'>skip</a> <a href='y'>continue</a></p>").text.strip() == "skip continue"
+
+
 def test_without_a_title_the_first_heading_is_it() -> None:
     assert html_to_markdown("<p>x</p><h2>Two <em>words</em></h2>").title == "Two words"
     assert html_to_markdown("<p>x</p>").title == ""

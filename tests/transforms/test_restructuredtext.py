@@ -15,7 +15,10 @@ Use :func:`asyncio.run`, :class:`~package.Thing`, :ref:`the label <foo>`, :py:me
 .. versionadded:: 3.7
    It is new.
 
-.. py:function:: run(coro, *, debug=None)
+.. deprecated:: 3.9
+   Use :prop_test:`Other` instead.
+
+.. py:function:: run(coro, *args, **options)
    :module: x
    :no-index:
 
@@ -50,12 +53,12 @@ def test_text_in_sphinx_roles_and_directives_is_kept() -> None:
     assert "Use asyncio.run, Thing, the label, plain and key. lit" in text
     assert "versionadded: 3.7" in text
     assert "It is new." in text
-    assert "py:function: run(coro, *, debug=None)" in text
+    assert "deprecated: 3.9\nUse Other instead." in text
+    assert "py:function: run(coro, *args, **options)" in text
     assert "Execute the *coroutine*." in text
     assert "An inner note." in text
     assert "```\nimport asyncio\n```" in text
-    assert "[a link](http://example.org)" in text
-    for kept in ["|unknown|", "broken_", "*unclosed", "crossing it"]:
+    for kept in ["|unknown| and a link and ", "broken_", "*unclosed", "crossing it"]:
         assert kept in text
     for dropped in ["other-page", "no-index", "emphasize", "System Message", "ERROR"]:
         assert dropped not in text
