@@ -3,30 +3,36 @@
 import importlib
 import logging
 import sys
+from typing import Final
 
 import click
 
 from tierloom.errors import MissingExtra, TierloomError
 
-_COMMANDS = {
-    "init": "pipelines.commands.init",
-    "ingest": "pipelines.commands.ingest",
-    "search": "pipelines.commands.search",
-    "show": "pipelines.commands.show",
-    "verify": "pipelines.commands.verify",
-    "dead-letters": "pipelines.commands.dead_letters",
+# Said here, because to ask the commands themselves is to import them all.
+COMMANDS: Final = {
+    "init": "Create a collection: its model, tiers and chunking.",
+    "ingest": "Embed documents and publish a new version.",
+    "search": "Ask a collection a question.",
+    "show": "Show what is live in a version.",
+    "verify": "Check every object of a version.",
+    "dead-letters": "List what could not be processed, or retry it.",
 }
 
 
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
         try:
-            module = importlib.import_module(_COMMANDS[cmd_name])
+            module = importlib.import_module(f"pipelines.commands.{cmd_name.replace('-', '_')}")
         except ModuleNotFoundError as error:
             raise MissingExtra("pipeline", f"tierloom {cmd_name} ({error.name})") from error
         command: click.Command = module.command

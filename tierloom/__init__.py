@@ -6,7 +6,26 @@
 ...         print(hit.score, hit.document_id, hit.text)
 """
 
-from tierloom.opening import open_snapshot as open  # noqa: A004 -- read as `tierloom.open`
-from tierloom.snapshot import Hit, LiveChunk, Snapshot
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from tierloom.opening import open_snapshot as open  # noqa: A004 -- read as `tierloom.open`
+    from tierloom.snapshot import Hit, LiveChunk, Snapshot
 
 __all__ = ["Hit", "LiveChunk", "Snapshot", "open"]
+
+_HOMES: Final = {
+    "Hit": ("tierloom.snapshot", "Hit"),
+    "LiveChunk": ("tierloom.snapshot", "LiveChunk"),
+    "Snapshot": ("tierloom.snapshot", "Snapshot"),
+    "open": ("tierloom.opening", "open_snapshot"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the reader when it is first named: its libraries take half a second, and most commands need none."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tierloom' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    return getattr(import_module(module), attribute)

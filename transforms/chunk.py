@@ -1,12 +1,7 @@
-"""Cutting documents into chunks, and the one rule of what the model is sent.
-
-The rule: `document_prompt + (heading + "\\n\\n" if heading else "") + text`, where `heading` is the chunk's heading
-path ("Guide > Install > Linux") and `text` the exact slice of the document. `Chunk.content_hash` covers exactly
-those bytes, so that a vector is paid for again only when one of them changes.
-"""
+"""Cutting documents into chunks. What the model is sent for each is ruled in `tierloom.model_input`."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, Literal
+from typing import Literal
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
@@ -15,41 +10,14 @@ from tierloom.checkpoint import Checkpoint
 from tierloom.collection import Chunking
 from tierloom.dead_letter import DeadLetter
 from tierloom.document import Chunk, Document
-from tierloom.errors import CheckpointError
+from tierloom.model_input import check_chunking, model_input
 from transforms.elements import ChunkBlock, DocumentBlock, Place
-from transforms.headings import LONGEST_PATH, HeadingPaths, find_headings
+from transforms.headings import HeadingPaths, find_headings
 from transforms.job import Job
 from transforms.progress import Progress
 from transforms.slabs import LINE_CHARACTERS_PER_TOKEN, cut_slabs, is_deeply_nested
 from transforms.timing import stopwatch
 from transforms.tokens import open_splitters, utf8_length
-
-# One character can be four bytes, and a word may cost a token for its start: less could not hold any text.
-FEWEST_TOKENS: Final = 8
-_BETWEEN: Final = "\n\n"
-
-
-def model_input(document_prompt: str, heading: str, text: str) -> str:
-    """What the model is sent for a chunk: the rule of this module."""
-    return f"{document_prompt}{heading}{_BETWEEN}{text}" if heading else f"{document_prompt}{text}"
-
-
-def check_chunking(checkpoint: Checkpoint, chunking: Chunking) -> None:
-    """Raises `CheckpointError` when a chunk of these sizes, with prompt and heading, could not be sent."""
-    if chunking.max_tokens < FEWEST_TOKENS:
-        raise CheckpointError(f"chunks of {chunking.max_tokens} tokens hold no text; allow at least {FEWEST_TOKENS}")
-    if chunking.overlap_tokens >= chunking.max_tokens:
-        raise CheckpointError(
-            f"an overlap of {chunking.overlap_tokens} tokens leaves nothing new in chunks of "
-            f"{chunking.max_tokens}; make it smaller"
-        )
-    around = utf8_length(checkpoint.space.document_prompt) + LONGEST_PATH + len(_BETWEEN)
-    limit = checkpoint.limits.tokens_per_input
-    if chunking.max_tokens + around > limit:
-        raise CheckpointError(
-            f"chunks of {chunking.max_tokens} tokens, with up to {around} for prompt and headings, exceed the "
-            f"{limit} tokens per input of {checkpoint.space.model}; allow at most {max(limit - around, 0)}"
-        )
 
 
 def empty_document(document: Document) -> DeadLetter:

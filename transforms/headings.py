@@ -10,9 +10,9 @@ from typing import Final
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from tierloom.model_input import LONGEST_PATH
+
 SEPARATOR: Final = " > "
-# Of UTF-8: so much may a heading path add to what the model is sent.
-LONGEST_PATH: Final = 256
 
 _BLOCKS: Final = MarkdownIt("commonmark")
 _BLOCKS.core.ruler.enableOnly(["normalize", "block"])

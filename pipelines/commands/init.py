@@ -5,8 +5,8 @@ import click
 from tierloom.collection import Chunking, Collection, Sizes, plan_tiers
 from tierloom.creating import create_collection
 from tierloom.declaring import declared_checkpoint
+from tierloom.model_input import check_chunking
 from tierloom.stores.opening import open_store
-from transforms.chunk import check_chunking
 
 
 def _dimensions(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:

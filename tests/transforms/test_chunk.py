@@ -14,7 +14,8 @@ from tierloom.checkpoint import Checkpoint, Limits, Space
 from tierloom.collection import Chunking
 from tierloom.document import Chunk, Document, Origin
 from tierloom.errors import CheckpointError
-from transforms.chunk import Chunker, check_chunking, empty_document, model_input
+from tierloom.model_input import check_chunking, model_input
+from transforms.chunk import Chunker, empty_document
 from transforms.huggingface import wordllama_tokenizer
 
 TIKTOKEN = "tiktoken:text-embedding-3-small"

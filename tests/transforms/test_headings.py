@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.headings import LONGEST_PATH, Heading, HeadingPaths, find_headings, first_heading
+from tierloom.model_input import LONGEST_PATH
+from transforms.headings import Heading, HeadingPaths, find_headings, first_heading
 
 GUIDE = """Preface
 
