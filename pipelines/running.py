@@ -16,7 +16,7 @@ from apache_beam.runners.runner import PipelineResult
 from pipelines.ingest import Ingest
 from pipelines.progress_display import ProgressDisplay
 from tierloom import errors
-from tierloom.errors import TierloomError
+from tierloom.errors import InputError, TierloomError
 from tierloom.run_report import RunReport, read_report
 from tierloom.stores.opening import open_store
 from tierloom.versions import read_checkpoint, read_head
@@ -66,7 +66,7 @@ def run(job: Job, splits: Sequence[Split], options: PipelineOptions) -> Ran:
 
 
 def _run_pipeline(job: Job, splits: Sequence[Split], options: PipelineOptions) -> PipelineResult:
-    pipeline = beam.Pipeline(options=options)
+    pipeline = _new_pipeline(options)
     # Small descriptions of where to read; the shuffle spreads them over the workers.
     plan = pipeline | "splits" >> beam.Create(list(enumerate(splits)), reshuffle=True)
     _ = plan | "ingest" >> Ingest(job)
@@ -78,19 +78,32 @@ def _run_pipeline(job: Job, splits: Sequence[Split], options: PipelineOptions) -
     return result
 
 
-# How Python prints one of our errors at the end of a traceback, and what Beam adds to it.
-_OURS = re.compile(r"tierloom\.errors\.(\w+): (.*?)(?: \[while running [^\]]*\])?(?:\n|\\n|$)")
+def _new_pipeline(options: PipelineOptions) -> beam.Pipeline:
+    try:
+        return beam.Pipeline(options=options)
+    except (ValueError, ImportError) as error:  # a runner that is unknown, not installed, or not fully told
+        raise InputError(f"Beam refuses these options: {error}") from error
+
+
+# How Python prints one of our errors at the end of a traceback.
+_OURS = re.compile(r"tierloom\.errors\.(\w+): (.*?)(?:\n|\\n|$)")
+_WHERE = re.compile(r" \[while running '[^']*'\]")
 
 
 def _raised_in_worker(error: Exception) -> Exception:
+    """Our own error, if it was one, without what Beam adds to its message."""
     if isinstance(error, TierloomError):
-        return error
+        return _told(type(error), str(error))
     found = _OURS.findall(str(error))
     kind = getattr(errors, found[-1][0], None) if found else None
     if not (isinstance(kind, type) and issubclass(kind, TierloomError)):
         return error
+    return _told(kind, found[-1][1])
+
+
+def _told(kind: type[TierloomError], message: str) -> TierloomError:
     # Not by calling it: some kinds make their message of other arguments.
-    return kind.__new__(kind, found[-1][1])
+    return kind.__new__(kind, _WHERE.sub("", message))
 
 
 class quiet_beam:  # noqa: N801 -- read as a verb

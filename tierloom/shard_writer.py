@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tierloom.shard_schema import CHECKSUMMED, CHECKSUMS, ROW_GROUP_ROWS, VARIABLE, ShardSchema
+from tierloom.stores.file_failures import explained
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +62,25 @@ class ShardWriter:
 
 @contextmanager
 def writing(path: Path, schema: ShardSchema, notes: dict[str, str] | None = None) -> Iterator[ShardWriter]:
-    """A writer of a new shard at `path`; `notes` go into the file's metadata."""
+    """A writer of a new shard at `path`; `notes` go into the file's metadata.
+
+    Raises `StoreError` when the system refuses to write: the disk is full, say.
+    """
     arrow_schema = schema.to_arrow(notes or {})
-    with pq.ParquetWriter(
-        path,
-        arrow_schema,
-        compression={name: "zstd" if name in VARIABLE else "none" for name in arrow_schema.names},
-        use_dictionary=["document_id", "heading"],
-        # Larger than any row group, so that a row group has one page of each column.
-        data_page_size=1 << 30,
-        max_rows_per_page=ROW_GROUP_ROWS,
-        write_batch_size=ROW_GROUP_ROWS,
-        write_statistics=["key", "sequence", "ordinal"],
-    ) as parquet:
+    with (
+        explained(path),
+        pq.ParquetWriter(
+            path,
+            arrow_schema,
+            compression={name: "zstd" if name in VARIABLE else "none" for name in arrow_schema.names},
+            use_dictionary=["document_id", "heading"],
+            # Larger than any row group, so that a row group has one page of each column.
+            data_page_size=1 << 30,
+            max_rows_per_page=ROW_GROUP_ROWS,
+            write_batch_size=ROW_GROUP_ROWS,
+            write_statistics=["key", "sequence", "ordinal"],
+        ) as parquet,
+    ):
         writer = ShardWriter(parquet, arrow_schema)
         yield writer
         writer.finish()

@@ -1,5 +1,6 @@
 """Progress notes: each worker process keeps its running totals in a small local file that the launcher sums."""
 
+import contextlib
 import json
 import os
 import uuid
@@ -19,8 +20,9 @@ class Progress:
         self._totals.update(amounts)
         if self._path:
             partial = self._path.with_suffix(".part")
-            partial.write_text(json.dumps(self._totals))
-            os.replace(partial, self._path)  # noqa: PTH105 -- a reader sees the old totals or the new ones
+            with contextlib.suppress(OSError):
+                partial.write_text(json.dumps(self._totals))
+                os.replace(partial, self._path)  # noqa: PTH105 -- a reader sees the old totals or the new ones
 
 
 def total_progress(folder: Path) -> Counter[str]:

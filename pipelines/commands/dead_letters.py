@@ -34,6 +34,8 @@ def command(store: str, beam_options: tuple[str, ...], retry: bool, concurrency:
     if retry:
         _retry(store, beam_options, concurrency, as_json)
         return
+    if beam_options:
+        raise click.UsageError(f"unexpected {beam_options[0]!r}: only a --retry takes more than the store")
     opened = open_store(store)
     letters = read_letters(read_head(opened).dead_letters, ObjectFiles(opened))
     for letter in letters:
