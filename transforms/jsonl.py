@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -108,7 +109,7 @@ def _lines(part: FilePart) -> Iterator[Line]:
     """The lines that start in [offset, offset + length), each read to its end."""
     end = part.offset + part.length
     with io.BufferedReader(open_file(part.uri), _BLOCK) as stream:
-        offset = _first_line(stream, part.offset)
+        offset = _first_line(stream, part.offset, end)
         number = 0
         while offset < end and (line := _next_line(stream, offset, number)):
             yield line
@@ -116,12 +117,13 @@ def _lines(part: FilePart) -> Iterator[Line]:
             number += 1
 
 
-def _first_line(stream: io.BufferedReader, offset: int) -> int:
-    """Move to the first line that starts at or after `offset`; where that is."""
+def _first_line(stream: io.BufferedReader, offset: int, end: int) -> int:
+    """Move to the first line that starts in [offset, end); where that is. At or behind `end` if there is none."""
     if not offset:
         return 0
     stream.seek(offset - 1)
-    return offset - 1 + _skip_line(stream)
+    # Not to the end of a line that began before: each range inside one huge line would read it all.
+    return offset - 1 + _skip_line(stream, end - offset + 1)
 
 
 def _next_line(stream: io.BufferedReader, offset: int, number: int) -> Line | None:
@@ -132,10 +134,10 @@ def _next_line(stream: io.BufferedReader, offset: int, number: int) -> Line | No
     return Line(offset, length, None, number)
 
 
-def _skip_line(stream: io.BufferedReader) -> int:
-    """Read past the end of the line without holding it; the bytes passed."""
+def _skip_line(stream: io.BufferedReader, limit: int = sys.maxsize) -> int:
+    """Read past the end of the line without holding it, or past `limit` bytes; the bytes passed."""
     passed = 0
-    while data := stream.readline(_BLOCK):
+    while passed < limit and (data := stream.readline(_BLOCK)):
         passed += len(data)
         if data.endswith(b"\n"):
             break

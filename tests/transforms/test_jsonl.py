@@ -1,3 +1,4 @@
+import io
 import json
 from pathlib import Path
 
@@ -136,6 +137,23 @@ def test_a_line_too_large_is_passed_over(path: Path, monkeypatch: pytest.MonkeyP
 
     assert isinstance(letter, DeadLetter)
     assert (letter.reason, letter.length) == ("too-large", len(line) + 1)
+
+
+def test_ranges_inside_one_huge_line_do_not_each_read_it_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonl, "_BLOCK", 1000)
+    path.write_bytes(GOOD + b'{"id": "huge", "text": "' + b"x" * 100_000 + b'"}\n' + GOOD)
+    *_, inside, _, _ = plan_splits([str(path)], split_bytes=2000).splits
+    read_blocks: list[int] = []
+
+    class Counted(io.BufferedReader):
+        def readline(self, size: int | None = -1, /) -> bytes:
+            read_blocks.append(1)
+            return super().readline(size)
+
+    monkeypatch.setattr(io, "BufferedReader", Counted)
+    early = plan_splits([str(path)], split_bytes=2000).splits[1]
+    assert list(read_split(early)) == list(read_split(inside)) == []
+    assert len(read_blocks) < 10
 
 
 @settings(max_examples=150, deadline=None)
