@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check lock clean
+.PHONY: help demo test test-fast check bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ check: $(SETUP) ## lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(SETUP) ## measure every claim of speed and memory, at sizes for a first look
+	$(BIN)/python -m benchmarks
 
 lock: ## write requirements.lock anew from pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -61,7 +61,9 @@ def sizes(description: str | None, full: Mapping[str, int], quick: Mapping[str, 
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller sizes, for a first look")
     for name, size in full.items():
-        parser.add_argument(f"--{name}", type=int, help=f"default {size:,}, with --quick {quick[name]:,}")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=int, help=f"default {size:,}, with --quick {quick[name]:,}"
+        )
     given = vars(parser.parse_args())
     chosen = quick if given["quick"] else full
     return argparse.Namespace(**{name: given[name] or size for name, size in chosen.items()})

@@ -1,0 +1,25 @@
+"""Every claim, one after the other, at sizes for a first look. `python -m benchmarks.<name>` runs one in full."""
+
+import subprocess
+import sys
+
+NAMES = (
+    "start_up",
+    "shard_write",
+    "shard_fetch",
+    "index_build",
+    "rerank",
+    "ingest_free",
+    "ingest_slow",
+    "memory",
+)
+
+
+def main() -> None:
+    for name in NAMES:
+        print(f"\n{name}:", flush=True)
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", "--quick"], check=True)
+
+
+if __name__ == "__main__":
+    main()
