@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from tierloom.dead_letter import DeadLetter
+from tierloom.errors import MissingExtra
 from tierloom.letters import read_letters
 from tierloom.object_files import ObjectFiles
 from tierloom.stores.opening import open_store
@@ -55,8 +56,10 @@ def described(letter: DeadLetter) -> str:
 
 
 def _retry(store: str, beam_options: tuple[str, ...], concurrency: int, as_json: bool) -> None:
-    # Late: listing letters needs no Beam.
-    from pipelines.retrying import retry_letters
-
+    try:
+        # Late: listing letters needs no Beam.
+        from pipelines.retrying import retry_letters
+    except ModuleNotFoundError as error:
+        raise MissingExtra("pipeline", f"tierloom dead-letters --retry ({error.name})") from error
     began = time.monotonic()
     retry_letters(store, beam_options, concurrency, as_json, began)

@@ -248,7 +248,7 @@ def test_a_manifest_that_was_edited_by_hand(store: Path, source: Path) -> None:
 
 
 def test_odd_records_are_no_error(tmp_path: Path, endpoint: Endpoint, store: Path) -> None:
-    strange = [
+    strange: list[dict[str, object]] = [
         {"id": "x" * 10_240, "text": "long id"},
         {"text": "no id"},
         {"id": 5.5, "text": "odd id"},

@@ -58,7 +58,8 @@ class Histories(RuleBasedStateMachine):
         self.refusing.words = {word_of(chunk) for chunk in refused}
         job = ingest_job(self.store, base)
         report = run_directly(job, [self._split(group) for group in groups])
-        rows, letters = set(), set()
+        rows: set[Chunk] = set()
+        letters: set[Chunk] = set()
         for group in groups:
             block = [chunk for arrival in to_embed(group, self.states[base]) for chunk in chunks_of(arrival)]
             made = self.embedded.rows(block, self.refusing.words)
