@@ -226,6 +226,7 @@ class TestDamage:
                 shard = ranged(store, damaged_shard)
                 assert shard.rows == 30
                 assert {name: shard.column(name).tobytes() for name in expected} == expected
+                assert len(shard.read_all().to_pylist()) == 30
             except TierloomError as error:
                 assert stored.path in str(error)  # noqa: PT017 -- either end is right
                 refused += 1

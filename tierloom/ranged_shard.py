@@ -6,8 +6,9 @@ What decides by such bytes: whether a document is new (`transforms.compare`), wh
 length; that every column lies where the footer says and begins as its page must; and the CRC-32 of each page of
 `key`, `sequence`, `ordinal`, `content_hash` and `prefix` that is read whole (the footer holds them). Rows of a
 page that is not read whole (`vector`, and single rows of `prefix`) have no checksum: who copies vectors checks
-them with `tierloom.vector_checks`. Nobody is ever answered from here: a search verifies whole files, and so
-do merging and `tierloom verify`.
+them with `tierloom.vector_checks`. Nor have the compressed pages of `document_id`: they must decode to valid
+text, and an id counts only under its key. Nobody is ever answered from here: a search verifies whole files, and
+so do merging and `tierloom verify`.
 """
 
 import zlib
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from tierloom.errors import Corrupt, Malformed
@@ -66,6 +68,14 @@ class RangedShard(ShardColumns):
 
     def _need_chunks(self, columns: Sequence[str], groups: NDArray[np.int64]) -> None:
         self._copy.fill(joined([self._layout.chunks(name).of(groups) for name in columns]))
+
+    def _decode(self, columns: Sequence[str], groups: NDArray[np.int64]) -> pa.Table:
+        table = super()._decode(columns, groups)
+        try:
+            table.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise Corrupt(f"{self.name}: columns {', '.join(columns)}: {error}; run `tierloom verify`") from error
+        return table
 
     def _verify_page(self, name: str, group: int) -> None:
         if name not in self._checksums:
