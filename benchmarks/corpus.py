@@ -130,12 +130,12 @@ def _group(ids: list[str], units: NDArray[np.float16], paragraphs: list[str]) ->
     )
 
 
-def write_shard(path: Path, rows: ShardRows) -> Path:
-    """The rows as one vector shard file."""
+def write_shard(path: Path, rows: ShardRows) -> str:
+    """Write the rows as one vector shard file; its sha256."""
     with writing(path, rows.schema) as writer:
         for group in rows.groups:
             writer.append(group)
-    return path
+    return writer.sha256
 
 
 def store_shards(store: Store, rows: int, rows_per_shard: int) -> Iterator[VectorShard]:
@@ -143,5 +143,7 @@ def store_shards(store: Store, rows: int, rows_per_shard: int) -> Iterator[Vecto
     for number, start in enumerate(range(0, rows, rows_per_shard)):
         made = shard_rows(min(rows_per_shard, rows - start), seed=number)
         with TemporaryDirectory(dir=store.scratch()) as folder:
-            path = write_shard(Path(folder) / "shard.parquet", made)
-            yield store_vector_shard(path, names.vector_shard(f"{number:040d}"), store, Path(folder))
+            path = Path(folder) / "shard.parquet"
+            yield store_vector_shard(
+                path, write_shard(path, made), names.vector_shard(f"{number:040d}"), store, Path(folder)
+            )

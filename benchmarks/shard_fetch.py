@@ -33,7 +33,8 @@ def main() -> None:
     size = sizes(__doc__, {"rows": 131_072, "runs": 21}, {"rows": 32_768, "runs": 11})
     rows = np.random.default_rng(0).integers(0, size.rows, ROWS)
     with TemporaryDirectory(prefix="tierloom-") as folder:
-        path = corpus.write_shard(Path(folder) / "shard.parquet", corpus.shard_rows(size.rows))
+        path = Path(folder) / "shard.parquet"
+        corpus.write_shard(path, corpus.shard_rows(size.rows))
         shard, file = MappedShard(path), pq.ParquetFile(path, memory_map=True)
         if not np.array_equal(shard.gather("vector", rows), read_with_pyarrow(file, rows)):
             raise AssertionError("the two reads differ")

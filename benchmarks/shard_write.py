@@ -24,8 +24,9 @@ def _write_shard(rows: ShardRows, folder: str) -> float:
 
 
 def _stored(rows: ShardRows, store: LocalStore) -> None:
-    path = corpus.write_shard(store.scratch() / "shard.parquet", rows)
-    store_vector_shard(path, names.vector_shard("ours"), store, store.scratch())
+    path = store.scratch() / "shard.parquet"
+    sha256 = corpus.write_shard(path, rows)
+    store_vector_shard(path, sha256, names.vector_shard("ours"), store, store.scratch())
 
 
 def _write_raw(data: bytes, folder: str) -> float:
@@ -42,7 +43,9 @@ def main() -> None:
     size = sizes(__doc__, {"rows": 131_072, "runs": 5}, {"rows": 16_384, "runs": 5})
     rows = corpus.shard_rows(size.rows)
     with TemporaryDirectory(prefix="tierloom-") as folder:
-        data = corpus.write_shard(Path(folder) / "shard.parquet", rows).read_bytes()
+        path = Path(folder) / "shard.parquet"
+        corpus.write_shard(path, rows)
+        data = path.read_bytes()
         timings = in_turn(partial(_write_shard, rows, folder), partial(_write_raw, data, folder), size.runs)
     megabytes = len(data) / 1e6
     claim = f"vector shard write: {size.rows:,} rows x {corpus.DIMENSIONS} dimensions, {megabytes:,.0f} MB"

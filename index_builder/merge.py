@@ -63,7 +63,7 @@ def merge_vector_shards(task: MergeTask, store: Store) -> VectorShard | None:
             path = Path(folder) / "merged.parquet"
             with writing(path, shards[0].schema) as writer:
                 _copy(shards, order, writer)
-            return store_vector_shard(path, name, store, Path(folder))
+            return store_vector_shard(path, writer.sha256, name, store, Path(folder))
         return describe_vector_shard(name, store, Path(folder))
 
 

@@ -96,8 +96,8 @@ def store_rows(store: Store, rows: Rows, schema: ShardSchema = SCHEMA) -> Vector
     """A stored vector shard of these columns, named by its content."""
     with TemporaryDirectory(dir=store.scratch()) as folder:
         path = write_shard(Path(folder) / "rows.parquet", rows, schema)
-        name = names.vector_shard(hashlib.sha256(path.read_bytes()).hexdigest()[:40])
-        return store_vector_shard(path, name, store, Path(folder))
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        return store_vector_shard(path, sha256, names.vector_shard(sha256[:40]), store, Path(folder))
 
 
 def store_shard(

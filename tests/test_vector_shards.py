@@ -1,5 +1,6 @@
 """The file format of vector shards: what is written, what other readers see, what is refused."""
 
+import hashlib
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -285,3 +286,11 @@ def test_a_parquet_file_of_someone_else_is_refused(tmp_path: Path) -> None:
 
 def _part(rows: Rows, part: slice) -> Rows:
     return Rows(**{name: getattr(rows, name)[part] for name in Rows.__slots__})
+
+
+@pytest.mark.parametrize("rows", [1, ROW_GROUP_ROWS, 3 * ROW_GROUP_ROWS + 1])
+def test_the_writer_knows_the_hash_of_the_file(tmp_path: Path, rows: int) -> None:
+    with writing(tmp_path / "a.parquet", SCHEMA) as writer:
+        writer.append(random_rows(rows))
+
+    assert writer.sha256 == hashlib.sha256((tmp_path / "a.parquet").read_bytes()).hexdigest()

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tierloom.following_digest import FollowingDigest
 from tierloom.shard_schema import CHECKSUMMED, CHECKSUMS, ROW_GROUP_ROWS, VARIABLE, ShardSchema
 from tierloom.stores.file_failures import explained
 
@@ -41,23 +42,32 @@ class Rows:
 
 
 class ShardWriter:
-    """Appends rows in their final order. Make one with `writing`."""
+    """Appends rows in their final order. Make one with `writing`.
 
-    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
+    When the shard is finished, `sha256` is the hash of the file's bytes, in hexadecimal.
+    """
+
+    sha256: str
+
+    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema, digest: FollowingDigest) -> None:
         self._writer = writer
         self._schema = schema
+        self._digest = digest
         self._checksums: dict[str, list[int]] = {name: [] for name in CHECKSUMMED}
 
     def append(self, rows: Rows) -> None:
         """Write `rows`, in row groups of `ROW_GROUP_ROWS`; all but the last call must fill theirs."""
         columns = [_arrow_column(getattr(rows, field.name), field.type) for field in self._schema]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema), row_group_size=ROW_GROUP_ROWS)
+        self._digest.follow()
         for name, checksums in self._checksums.items():
             checksums.extend(_checksums(getattr(rows, name)))
 
     def finish(self) -> None:
         """Leave in the footer what is known only now."""
         self._writer.add_key_value_metadata({CHECKSUMS: json.dumps(self._checksums)})
+        self._writer.close()
+        self.sha256 = self._digest.hexdigest()
 
 
 @contextmanager
@@ -80,8 +90,9 @@ def writing(path: Path, schema: ShardSchema, notes: dict[str, str] | None = None
             write_batch_size=ROW_GROUP_ROWS,
             write_statistics=["key", "sequence", "ordinal"],
         ) as parquet,
+        FollowingDigest(path) as digest,
     ):
-        writer = ShardWriter(parquet, arrow_schema)
+        writer = ShardWriter(parquet, arrow_schema, digest)
         yield writer
         writer.finish()
 

@@ -23,9 +23,9 @@ def store_file(path: Path, name: str, store: Store, folder: Path) -> StoredObjec
     return written
 
 
-def store_vector_shard(path: Path, name: str, store: Store, folder: Path) -> VectorShard:
-    """`store_file` for a vector shard. Raises `Malformed` when the file is none."""
-    written = vector_shard_in(path, name)
+def store_vector_shard(path: Path, sha256: str, name: str, store: Store, folder: Path) -> VectorShard:
+    """`store_file` for a vector shard whose hash its writer knows. Raises `Malformed` when the file is none."""
+    written = _vector_shard(path, sha256, name)
     try:
         store.create_from_file(name, path)
     except AlreadyExists:
@@ -45,11 +45,15 @@ def describe_vector_shard(name: str, store: Store, folder: Path) -> VectorShard:
 
 def vector_shard_in(path: Path, name: str) -> VectorShard:
     """What a manifest says of a vector shard whose bytes are the file's. Raises `Malformed`."""
-    shard, stored = MappedShard(path, name), _describe(path, name)
-    return VectorShard(
-        path=name, bytes=stored.bytes, sha256=stored.sha256, rows=shard.rows, checkpoint=shard.schema.checkpoint
-    )
+    return _vector_shard(path, sha256_of(path), name)
 
 
 def _describe(path: Path, name: str) -> StoredObject:
     return StoredObject(path=name, bytes=path.stat().st_size, sha256=sha256_of(path))
+
+
+def _vector_shard(path: Path, sha256: str, name: str) -> VectorShard:
+    shard = MappedShard(path, name)
+    return VectorShard(
+        path=name, bytes=path.stat().st_size, sha256=sha256, rows=shard.rows, checkpoint=shard.schema.checkpoint
+    )

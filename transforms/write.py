@@ -35,7 +35,7 @@ def write_vector_shard(quantized: QuantizedBlock, schema: ShardSchema, store: St
         rows = sorted_rows(quantized)
         with writing(path, schema, notes.to_metadata()) as writer:
             writer.append(rows)
-        shard = store_vector_shard(path, name, store, Path(folder))
+        shard = store_vector_shard(path, writer.sha256, name, store, Path(folder))
     return ShardReceipt(block.place, shard, notes.embedded, notes.copied, notes.tokens, found=False)
 
 
