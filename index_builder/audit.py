@@ -14,7 +14,7 @@ from tierloom.channel import read_channel
 from tierloom.deletion_vector import alive
 from tierloom.errors import TierloomError
 from tierloom.letters import read_letters
-from tierloom.manifest import Manifest, VectorShard
+from tierloom.manifest import Manifest, StoredObject, VectorShard
 from tierloom.object_files import ObjectFiles
 from tierloom.shard_columns import ShardColumns
 from tierloom.shard_schema import ROW_GROUP_ROWS
@@ -49,16 +49,33 @@ def audit(store: Store, version: int | None = None) -> Findings:
 def _problems(manifest: Manifest, store: Store, files: ObjectFiles) -> Iterator[str]:
     yield from _found(partial(read_checkpoint, store, manifest.collection.checkpoint))
     yield from _found(partial(read_channel, store, names.LATEST))
-    for shard in manifest.vector_shards:
-        yield from _found(partial(_check_vector_shard, shard, manifest, files))
-    stored = {shard.path: shard for shard in manifest.vector_shards}
-    for index in manifest.index_shards:
-        covered = [stored[path] for path in index.vector_shards]
-        yield from _found(partial(verify_index_shard, index, covered, files))
-    for part in manifest.dead_letters:
-        yield from _found(partial(read_letters, [part], files))
+    damaged: set[str] = set()
+    for stored in manifest.objects():
+        found = list(_found(partial(files.path, stored)))
+        damaged |= {stored.path} if found else set()
+        yield from found
+    for needed, check in _checks(manifest, files):
+        # What is damaged is told already, once: more than that cannot be known of it.
+        if damaged.isdisjoint(needed):
+            yield from _found(check)
     if not manifest.documents.adds_up:
         yield f"{names.manifest(manifest.version)}: documents do not add up: {manifest.documents}"
+
+
+def _checks(manifest: Manifest, files: ObjectFiles) -> Iterator[tuple[set[str], Callable[[], object]]]:
+    """What to look at in objects whose bytes are as stated, and which objects that takes."""
+    stored = {shard.path: shard for shard in manifest.vector_shards}
+    for shard in manifest.vector_shards:
+        yield _paths(shard, shard.deletes), partial(_check_vector_shard, shard, manifest, files)
+    for index in manifest.index_shards:
+        covered = [stored[path] for path in index.vector_shards]
+        yield _paths(index, index.aliases, *covered), partial(verify_index_shard, index, covered, files)
+    for part in manifest.dead_letters:
+        yield _paths(part), partial(read_letters, [part], files)
+
+
+def _paths(*objects: StoredObject | None) -> set[str]:
+    return {stored.path for stored in objects if stored}
 
 
 def _found(check: Callable[[], object]) -> Iterator[str]:

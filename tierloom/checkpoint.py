@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from tierloom import names
 from tierloom.errors import CheckpointMismatch
 from tierloom.sealed import canonical, seal, unseal
 
@@ -75,10 +76,11 @@ class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @classmethod
     def from_bytes(cls, data: bytes, fingerprint: str) -> "Checkpoint":
         """The checkpoint stored under `fingerprint`. Raises `CheckpointMismatch` if it is another one."""
-        checkpoint = unseal(data, cls, f"checkpoint {fingerprint}", FORMAT)
+        name = names.checkpoint(fingerprint)
+        checkpoint = unseal(data, cls, name, FORMAT)
         if checkpoint.fingerprint != fingerprint:
             raise CheckpointMismatch(
-                f"the object of checkpoint {fingerprint} holds checkpoint {checkpoint.fingerprint} "
+                f"{name} holds checkpoint {checkpoint.fingerprint} "
                 f"({checkpoint.space.provider} {checkpoint.space.model})"
             )
         return checkpoint

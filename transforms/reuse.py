@@ -34,13 +34,19 @@ from transforms.timing import stopwatch
 
 
 def finished_shard(place: Place, digest: str, store: Store) -> tuple[ShardReceipt, tuple[DeadLetter, ...]] | None:
-    """The stored shard of this block and the dead letters it left, if an earlier run finished it."""
+    """The stored shard of this block and the dead letters it left, if an earlier run finished it.
+
+    Raises `Malformed` when its vectors are not what they were.
+    """
     name = names.vector_shard(digest)
     if store.size(name) is None:
         return None
     with TemporaryDirectory(dir=store.scratch(), prefix="reuse-") as folder:
         path = store.fetch(name, Path(folder))
-        shard, notes = vector_shard_in(path, name), BlockNotes.of(MappedShard(path, name))
+        mapped = MappedShard(path, name)
+        shard, notes = vector_shard_in(path, name), BlockNotes.of(mapped)
+        # No manifest states its sha256 yet.
+        checked_vectors(mapped, np.arange(shard.rows))
     receipt = ShardReceipt(place, shard, notes.embedded, notes.copied, notes.tokens, found=True)
     return receipt, notes.letters
 
