@@ -2,12 +2,18 @@
 
 from collections.abc import Sequence
 
-from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, _BeamArgumentParser
+from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
+from apache_beam.utils.proto_utils import pack_Struct
 
 from tierloom.errors import InputError
 
 # Pinned: `DirectRunner` would choose between three engines by what it finds.
 DEFAULT_RUNNER = "FnApiRunner"
+# Its worker processes write to this terminal: what a user must know is in our errors and tables.
+_WORKER_OPTIONS = {"beam:option:default_sdk_harness_log_level:v1": "CRITICAL"}
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], PipelineOptions]:
@@ -22,6 +28,22 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], PipelineOption
     if not any(flag.split("=")[0] == "--runner" for flag in flags):
         flags.append(f"--runner={DEFAULT_RUNNER}")
     return rest, PipelineOptions(flags)
+
+
+def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
+    """A pipeline with these options. Raises `InputError` for what Beam refuses."""
+    try:
+        return beam.Pipeline(runner=_local_runner(options), options=options)
+    except (ValueError, ImportError) as error:  # a runner that is unknown, not installed, or not fully told
+        raise InputError(f"Beam refuses these options: {error}") from error
+
+
+def _local_runner(options: PipelineOptions) -> FnApiRunner | None:
+    """None for any other runner. This one does not hand its options to its worker processes."""
+    if options.view_as(StandardOptions).runner != DEFAULT_RUNNER:
+        return None
+    info = beam_provision_api_pb2.ProvisionInfo(pipeline_options=pack_Struct(**_WORKER_OPTIONS))
+    return FnApiRunner(provision_info=ExtendedProvisionInfo(info))
 
 
 def _not_beams(arguments: Sequence[str]) -> list[str]:

@@ -13,10 +13,11 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
+from pipelines.beam_options import new_pipeline
 from pipelines.ingest import Ingest
 from pipelines.progress_display import ProgressDisplay
 from tierloom import errors
-from tierloom.errors import InputError, TierloomError
+from tierloom.errors import TierloomError
 from tierloom.run_report import RunReport, read_report
 from tierloom.stores.opening import open_store
 from tierloom.versions import read_checkpoint, read_head
@@ -66,7 +67,7 @@ def run(job: Job, splits: Sequence[Split], options: PipelineOptions) -> Ran:
 
 
 def _run_pipeline(job: Job, splits: Sequence[Split], options: PipelineOptions) -> PipelineResult:
-    pipeline = _new_pipeline(options)
+    pipeline = new_pipeline(options)
     # Small descriptions of where to read; the shuffle spreads them over the workers.
     plan = pipeline | "splits" >> beam.Create(list(enumerate(splits)), reshuffle=True)
     _ = plan | "ingest" >> Ingest(job)
@@ -76,13 +77,6 @@ def _run_pipeline(job: Job, splits: Sequence[Split], options: PipelineOptions) -
     except Exception as error:  # Beam wraps what a worker raised in whatever its runner likes
         raise _raised_in_worker(error) from error
     return result
-
-
-def _new_pipeline(options: PipelineOptions) -> beam.Pipeline:
-    try:
-        return beam.Pipeline(options=options)
-    except (ValueError, ImportError) as error:  # a runner that is unknown, not installed, or not fully told
-        raise InputError(f"Beam refuses these options: {error}") from error
 
 
 # How Python prints one of our errors at the end of a traceback.

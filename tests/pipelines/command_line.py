@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -24,6 +25,8 @@ KEY = "sk-planted+0123456789/abcdef=="
 KEY_VARIABLE = "TIERLOOM_TEST_KEY"
 ROOT = Path(__file__).parents[2]
 
+_PROGRESS = re.compile(r"reading [\d,]+ files?, |[\d,]+ chunks, ")
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -36,7 +39,7 @@ class Finished:
     @property
     def error(self) -> str:
         """The one line of an error of ours."""
-        lines = [line for line in self.err.splitlines() if not line.startswith("reading ")]
+        lines = [line for line in self.err.splitlines() if not _PROGRESS.match(line)]
         assert self.status == 1, self
         assert len(lines) == 1, self.err
         assert lines[0].startswith("error: "), self.err

@@ -1,0 +1,91 @@
+"""The whole flow in a bucket: collection, sources, reading back."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.embedders.endpoint import Asked, Endpoint, Reply, error
+from tests.engines.gcs_server import GcsBucket
+from tests.pipelines.command_line import (
+    assert_whole,
+    declare,
+    head_of,
+    init,
+    live_texts,
+    ok,
+    run,
+    run_apart,
+)
+
+pytestmark = pytest.mark.engine
+
+RECORDS = b'{"id": "moon", "text": "alpha"}\n{broken\n{"id": "bad", "text": "poison"}\n'
+
+
+@pytest.fixture
+def bucket(gcs_bucket: GcsBucket) -> GcsBucket:
+    gcs_bucket.put("docs/a.md", b"# Files\n\nOpen a file.\n")
+    gcs_bucket.put("docs/deep/b.txt", b"Cats purr.")
+    gcs_bucket.put("docs/r.jsonl", RECORDS)
+    return gcs_bucket
+
+
+def test_a_collection_and_its_sources_in_a_bucket(tmp_path: Path, endpoint: Endpoint, bucket: GcsBucket) -> None:
+    refusing = True
+
+    def script(asked: Asked) -> Reply | None:
+        return error(400, "no") if refusing and any("poison" in text for text in asked.inputs) else None
+
+    endpoint.script = script
+    store, docs = f"{bucket.url}/team/store", f"{bucket.url}/docs"
+    init(store, declare(tmp_path, endpoint), tiers="8,16")
+    closing = ok(run("ingest", store, docs, "--json")).json
+    assert closing["documents"] == {"documents_in": 5, "live": 3, "superseded": 0, "deleted": 0, "dead_lettered": 2}
+    assert {id_ for id_, _ in live_texts(store)} == {"docs/a.md", "docs/deep/b.txt", "moon"}
+    for tier in (8, 16):
+        [hit] = run("search", store, "alpha", "--tier", tier, "--top", 1, "--json").json
+        assert hit["document_id"] == "moon"
+    assert_whole(store)
+
+    listed = ok(run("dead-letters", store)).out
+    assert f"invalid-json  {docs}/r.jsonl:2" in listed
+    assert not ok(run("ingest", store, docs, "--json")).json["published"]
+    refusing = False
+    bucket.put("docs/r.jsonl", RECORDS.replace(b"{broken", b'{"id": "repaired", "text": "bravo"}'))
+    retried = ok(run("dead-letters", store, "--retry", "--json")).json
+    assert retried["documents"]["live"] == 2
+    assert head_of(store).documents.live == 5
+    assert head_of(store).dead_letters == ()
+    assert_whole(store)
+    assert "version 2" in ok(run("show", store)).out
+
+
+def test_the_objects_in_the_bucket_are_those_that_the_manifest_names(
+    tmp_path: Path, endpoint: Endpoint, bucket: GcsBucket
+) -> None:
+    store = f"{bucket.url}/store"
+    init(store, declare(tmp_path, endpoint))
+    ok(run("ingest", store, f"{bucket.url}/docs/*.md"))
+    stored = {key.removeprefix("store/") for key in bucket.keys() if key.startswith("store/")}  # noqa: SIM118
+    assert {named.path for named in head_of(store).objects()} <= stored
+    assert not any(".scratch" in key or "tmp" in key for key in stored)
+
+
+def test_a_bucket_that_is_not_there_is_one_line(tmp_path: Path, endpoint: Endpoint, bucket: GcsBucket) -> None:
+    source = tmp_path / "a.txt"
+    source.write_text("alpha")
+    absent = "gs://no-such-bucket-here/store"
+    assert "no-such-bucket-here" in run("ingest", absent, source).error
+    store = f"{bucket.url}/store"
+    init(store, declare(tmp_path, endpoint))
+    assert "docs/none" in run("ingest", store, f"{bucket.url}/docs/none").error
+    assert "tierloom init" in run("show", f"{bucket.url}/other").error
+
+
+def test_reading_a_bucket_needs_no_beam(tmp_path: Path, endpoint: Endpoint, bucket: GcsBucket) -> None:
+    store = f"{bucket.url}/store"
+    init(store, declare(tmp_path, endpoint))
+    ok(run("ingest", store, f"{bucket.url}/docs"))
+    forbidden = "sys.modules['apache_beam'] = None"
+    for command in (("show", store), ("verify", store), ("search", store, "alpha")):
+        assert run_apart(*command, before=forbidden).status == 0
