@@ -103,5 +103,5 @@ def _text(documented: Any) -> str:
 def _signature(documented: Any) -> str:
     try:
         return str(inspect.signature(documented)) if inspect.isroutine(documented) else ""
-    except (ValueError, TypeError):
+    except Exception:  # a signature may be an expression that cannot be evaluated here
         return ""
