@@ -13,6 +13,7 @@ from tierloom.manifest import (
     DeadLetters,
     Deletes,
     DocumentCounts,
+    Footer,
     IndexParameters,
     IndexShard,
     Manifest,
@@ -28,7 +29,15 @@ _OTHER = "0" * 32
 
 def vector_shard(path: str, rows: int, dead: int = 0, checkpoint: str = CHECKPOINT.fingerprint) -> VectorShard:
     deletes = Deletes(path=f"deletes/{dead}.roaring", bytes=8, sha256=_SHA, rows=dead) if dead else None
-    return VectorShard(path=path, bytes=9, sha256=_SHA, rows=rows, checkpoint=checkpoint, deletes=deletes)
+    return VectorShard(
+        path=path,
+        bytes=9,
+        sha256=_SHA,
+        rows=rows,
+        checkpoint=checkpoint,
+        footer=Footer(bytes=8, sha256=_SHA),
+        deletes=deletes,
+    )
 
 
 def index_shard(tier: int, paths: tuple[str, ...], codes: int, pairs: int = 0) -> IndexShard:

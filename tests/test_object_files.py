@@ -7,7 +7,7 @@ import pytest
 from tests.shards import CHECKPOINT, Row, store_shard
 from tierloom.digest import bytes_digest
 from tierloom.errors import CheckpointMismatch, Corrupt, Malformed, NotFound
-from tierloom.manifest import StoredObject, VectorShard
+from tierloom.manifest import Footer, StoredObject, VectorShard
 from tierloom.object_files import ObjectFiles
 from tierloom.stores.local import LocalStore
 
@@ -99,7 +99,12 @@ def test_a_shard_of_other_rows_is_refused(store: LocalStore, shard: VectorShard)
 def test_a_true_hash_of_what_is_no_shard_is_malformed(store: LocalStore) -> None:
     known = stored(store, "shards/x.parquet", b"PAR1 not really PAR1")
     claim = VectorShard(
-        path=known.path, bytes=known.bytes, sha256=known.sha256, rows=1, checkpoint=CHECKPOINT.fingerprint
+        path=known.path,
+        bytes=known.bytes,
+        sha256=known.sha256,
+        rows=1,
+        checkpoint=CHECKPOINT.fingerprint,
+        footer=Footer(bytes=8, sha256=known.sha256),
     )
     with pytest.raises(Malformed, match=r"shards/x\.parquet"):
         ObjectFiles(store).shard(claim)

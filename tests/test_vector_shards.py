@@ -23,7 +23,14 @@ from tierloom.mapped_shard import MappedShard
 from tierloom.shard_schema import ROW_GROUP_ROWS, VARIABLE, ShardSchema
 from tierloom.shard_writer import Rows, writing
 
-_SIZES = [(1, 8), (4096, 8), (4097, 256), (10_000, 8), (1, 1536), (4097, 1536)]
+_SIZES = [
+    (1, 8),
+    (ROW_GROUP_ROWS, 8),
+    (ROW_GROUP_ROWS + 1, 256),
+    (10_000, 8),
+    (1, 1536),
+    (ROW_GROUP_ROWS + 1, 1536),
+]
 _SCALARS = ("ordinal", "sequence", "key")
 
 
@@ -204,7 +211,7 @@ def plainly(**changes: Any) -> dict[str, Any]:
 _OTHER_LAYOUTS = {
     "compressed": plainly(compression={"vector": "zstd"}),
     "dictionary": plainly(use_dictionary=["vector"]),
-    "several pages": plainly(max_rows_per_page=2048),
+    "several pages": plainly(max_rows_per_page=ROW_GROUP_ROWS // 2),
     "small pages": plainly(data_page_size=1024, write_batch_size=16),
     "byte stream split": plainly(use_byte_stream_split=["vector"]),
     "delta": plainly(column_encoding={"prefix": "DELTA_BYTE_ARRAY"}),

@@ -33,11 +33,20 @@ class Deletes(StoredObject, frozen=True, forbid_unknown_fields=True):
     rows: Rows
 
 
+class Footer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The last `bytes` of a Parquet file, from its footer on. A worker that reads a shard by ranges checks it
+    before it is parsed: a damaged footer can bring Parquet readers down."""
+
+    bytes: Count
+    sha256: Sha256
+
+
 class VectorShard(StoredObject, frozen=True, forbid_unknown_fields=True):
     """One Parquet file of chunks; `rows` counts the dead ones too."""
 
     rows: Rows
     checkpoint: Fingerprint
+    footer: Footer
     deletes: Deletes | None = None
 
     @property

@@ -3,12 +3,12 @@
 What decides by such bytes: whether a document is new (`transforms.compare`), whose vector is copied
 (`transforms.reuse`), which rows lose (`tierloom.settle`), and the codes that a graph is built from
 (`index_builder.build`). A range cannot be checked against the sha256 of the whole. What is checked instead: the
-length; that every column lies where the footer says and begins as its page must; and the CRC-32 of each page of
-`key`, `sequence`, `ordinal`, `content_hash` and `prefix` that is read whole (the footer holds them). Rows of a
-page that is not read whole (`vector`, and single rows of `prefix`) have no checksum: who copies vectors checks
-them with `tierloom.vector_checks`. Nor have the compressed pages of `document_id`: they must decode to valid
-text, and an id counts only under its key. Nobody is ever answered from here: a search verifies whole files, and
-so do merging and `tierloom verify`.
+length; the footer, whose sha256 the manifest has, before it is parsed; that every column lies where the footer says
+and begins as its page must; and the CRC-32 of each page of `key`, `sequence`, `ordinal`, `content_hash` and
+`prefix` that is read whole (the footer holds them). Rows of a page that is not read whole (`vector`, and single
+rows of `prefix`) have no checksum: who copies vectors checks them with `tierloom.vector_checks`. Nor have the
+compressed pages of `document_id`: they must decode to valid text, and an id counts only under its key. Nobody is
+ever answered from here: a search verifies whole files, and so do merging and `tierloom verify`.
 """
 
 import zlib
@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tierloom.digest import bytes_digest
 from tierloom.errors import Corrupt, Malformed
 from tierloom.manifest import VectorShard
 from tierloom.partial_copy import PartialCopy
@@ -29,10 +30,6 @@ from tierloom.shard_layout import Spans, joined
 from tierloom.shard_schema import CHECKSUMMED, CHECKSUMS
 from tierloom.stores.store import Store
 
-# Fetched first: enough for the footer of a shard of a quarter of a million rows.
-_TAIL: Final = 64 << 10
-# The last bytes of a Parquet file: the length of its footer, and "PAR1".
-_END: Final = 8
 # Fetched by whole pages even for single rows: no page of them is more than 64 KiB.
 _NARROW: Final = ("ordinal", "sequence", "key", "content_hash")
 
@@ -89,16 +86,12 @@ class RangedShard(ShardColumns):
 
 
 def _fetch_footer(copy: PartialCopy, stored: VectorShard) -> None:
-    copy.fill(_last(stored, _TAIL))
-    end = copy.map[-_END:]
-    length = int.from_bytes(end[:4], "little") + _END
-    if len(end) < _END or end[4:] != b"PAR1" or length > stored.bytes:
-        raise Malformed(f"{stored.path}: not a Parquet file: it ends in {end!r}")
-    copy.fill(_last(stored, length))
-
-
-def _last(stored: VectorShard, length: int) -> Spans:
-    return Spans(np.array([max(stored.bytes - length, 0)]), np.array([stored.bytes]))
+    begin = stored.bytes - stored.footer.bytes
+    if begin < 0:
+        raise Malformed(f"{stored.path}: a footer of {stored.footer.bytes} bytes in a file of {stored.bytes}")
+    copy.fill(Spans(np.array([begin]), np.array([stored.bytes])))
+    if (found := bytes_digest(copy.map[begin:])) != stored.footer.sha256:
+        raise Corrupt(f"{stored.path}: its footer has sha256 {found}, but the manifest states {stored.footer.sha256}")
 
 
 def _checksums(note: Any, name: str, groups: int) -> dict[str, list[int]]:

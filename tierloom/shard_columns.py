@@ -132,5 +132,5 @@ def _malformed(what: str) -> Iterator[None]:
     """Name the shard in what pyarrow has to say of it."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise Malformed(f"{what}: {error}") from error

@@ -16,7 +16,7 @@ from tierloom.document import CONTENT_HASH_BYTES
 from tierloom.errors import Malformed
 
 FORMAT = 1
-ROW_GROUP_ROWS = 4096
+ROW_GROUP_ROWS = 2048
 
 VARIABLE = ("document_id", "heading", "text", "metadata")
 

@@ -82,7 +82,7 @@ def writing(path: Path, schema: ShardSchema, notes: dict[str, str] | None = None
         pq.ParquetWriter(
             path,
             arrow_schema,
-            compression={name: "zstd" if name in VARIABLE else "none" for name in arrow_schema.names},
+            compression={name: "snappy" if name in VARIABLE else "none" for name in arrow_schema.names},
             use_dictionary=["document_id", "heading"],
             # Larger than any row group, so that a row group has one page of each column.
             data_page_size=1 << 30,

@@ -1,9 +1,11 @@
 """Putting files into a store under the digest of their inputs, and describing what is there."""
 
+import os
 from pathlib import Path
 
+from tierloom.digest import bytes_digest
 from tierloom.errors import AlreadyExists
-from tierloom.manifest import StoredObject, VectorShard
+from tierloom.manifest import Footer, StoredObject, VectorShard
 from tierloom.mapped_shard import MappedShard
 from tierloom.shard_writer import sha256_of
 from tierloom.stores.store import Store
@@ -55,5 +57,19 @@ def _describe(path: Path, name: str) -> StoredObject:
 def _vector_shard(path: Path, sha256: str, name: str) -> VectorShard:
     shard = MappedShard(path, name)
     return VectorShard(
-        path=name, bytes=path.stat().st_size, sha256=sha256, rows=shard.rows, checkpoint=shard.schema.checkpoint
+        path=name,
+        bytes=path.stat().st_size,
+        sha256=sha256,
+        rows=shard.rows,
+        checkpoint=shard.schema.checkpoint,
+        footer=footer_of(path),
     )
+
+
+def footer_of(path: Path) -> Footer:
+    """The footer of a Parquet file: the file ends with its length (uint32, little-endian) and "PAR1"."""
+    with path.open("rb") as file:
+        file.seek(-8, os.SEEK_END)
+        length = int.from_bytes(file.read(4), "little") + 8
+        file.seek(-length, os.SEEK_END)
+        return Footer(bytes=length, sha256=bytes_digest(file.read()))
