@@ -19,8 +19,8 @@ from tierloom.creating import create_collection
 from tierloom.document import CONTENT_HASH_BYTES, document_key
 from tierloom.manifest import VectorShard
 from tierloom.quantizer import quantize, to_unit_float16
-from tierloom.shard_schema import ROW_GROUP_ROWS, ShardSchema
-from tierloom.shard_writer import Rows, writing
+from tierloom.shards.schema import ROW_GROUP_ROWS, ShardSchema
+from tierloom.shards.writer import Rows, writing
 from tierloom.stores.store import Store
 from tierloom.storing import store_vector_shard
 

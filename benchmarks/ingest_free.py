@@ -41,8 +41,8 @@ from transforms.chunk import Chunker, chunk_blocks
 from transforms.elements import Place, QuantizedBlock, VectorBlock
 from transforms.job import Job
 from transforms.read import read_split
-from transforms.records import Fields
-from transforms.sources import plan_splits
+from transforms.reading.records import Fields
+from transforms.reading.sources import plan_splits
 from transforms.write import write_vector_shard
 
 Ingesting = Callable[[Path, Store], float]

@@ -26,7 +26,7 @@ from tierloom.collection import Chunking
 from tierloom.stores.local import LocalStore
 from transforms.chunk import Chunker
 from transforms.read import read_split
-from transforms.sources import plan_splits
+from transforms.reading.sources import plan_splits
 
 CONCURRENCY = 8  # what `tierloom ingest` uses unless told otherwise
 ENDPOINT = Path(__file__).parents[1] / "tests" / "embedders" / "endpoint.py"

@@ -19,10 +19,10 @@ from index_builder.build import build_index_shard, plan_index_tasks
 from tierloom import search
 from tierloom.collection import Tier
 from tierloom.commit import commit
-from tierloom.live_shard import LiveShard
 from tierloom.manifest import Manifest
 from tierloom.object_files import ObjectFiles
 from tierloom.search import Candidates
+from tierloom.shards.live import LiveShard
 from tierloom.stores.local import LocalStore
 
 SHORTLIST = 200

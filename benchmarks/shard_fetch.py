@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from benchmarks import corpus
 from benchmarks.measuring import in_turn, seconds, show, sizes
-from tierloom.mapped_shard import MappedShard
-from tierloom.shard_schema import ROW_GROUP_ROWS
+from tierloom.shards.mapped import MappedShard
+from tierloom.shards.schema import ROW_GROUP_ROWS
 
 ROWS = 200
 

@@ -11,15 +11,15 @@ import numpy as np
 from index_builder.verify import verify_index_shard
 from tierloom import names
 from tierloom.channel import read_channel
-from tierloom.deletion_vector import alive
 from tierloom.errors import TierloomError
 from tierloom.letters import read_letters
 from tierloom.manifest import Manifest, StoredObject, VectorShard
 from tierloom.object_files import ObjectFiles
-from tierloom.shard_columns import ShardColumns
-from tierloom.shard_schema import ROW_GROUP_ROWS
+from tierloom.shards.columns import ShardColumns
+from tierloom.shards.deletion_vector import alive
+from tierloom.shards.schema import ROW_GROUP_ROWS
+from tierloom.shards.vector_checks import checked_vectors
 from tierloom.stores.store import Store
-from tierloom.vector_checks import checked_vectors
 from tierloom.versions import head_version, read_checkpoint, read_manifest
 
 

@@ -13,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tierloom import deletion_vector, names
+from tierloom import names
 from tierloom.digest import digest_of
 from tierloom.manifest import VectorShard, common_checkpoint
 from tierloom.object_files import ObjectFiles
-from tierloom.shard_columns import ShardColumns
-from tierloom.shard_schema import ROW_GROUP_ROWS, VARIABLE
-from tierloom.shard_writer import Rows, ShardWriter, writing
+from tierloom.shards import deletion_vector
+from tierloom.shards.columns import ShardColumns
+from tierloom.shards.schema import ROW_GROUP_ROWS, VARIABLE
+from tierloom.shards.writer import Rows, ShardWriter, writing
 from tierloom.stores.store import Store
 from tierloom.storing import describe_vector_shard, store_vector_shard
 

@@ -9,7 +9,7 @@ from pipelines.running import make_job, run
 from tierloom.errors import InputError
 from transforms.base import retried_letters
 from transforms.read import split_of_letter
-from transforms.records import Fields
+from transforms.reading.records import Fields
 
 
 def retry_letters(store: str, beam_options: Sequence[str], concurrency: int, as_json: bool, began: float) -> None:

@@ -22,8 +22,8 @@ from tierloom.run_report import RunReport, read_report
 from tierloom.stores.opening import open_store
 from tierloom.versions import read_checkpoint, read_head
 from transforms.job import Job
-from transforms.records import Fields
-from transforms.splits import Split
+from transforms.reading.records import Fields
+from transforms.reading.splits import Split
 from transforms.timing import NAMESPACE
 
 

@@ -4,7 +4,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.shards import CHECKPOINT
+from tests.small_shards import CHECKPOINT
 from tierloom.checkpoint import Checkpoint, Endpoint, Limits, Space
 from tierloom.errors import CheckpointMismatch, Corrupt, Malformed, TierloomError
 

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.shards import CHECKPOINT, collection_of
+from tests.small_shards import CHECKPOINT, collection_of
 from tierloom.collection import plan_tiers
 from tierloom.errors import CheckpointError
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests import committer
 from tests.committer import commit_one
-from tests.shards import CHECKPOINT, collection_of, first_manifest, make_collection
+from tests.small_shards import CHECKPOINT, collection_of, first_manifest, make_collection
 from tierloom import names
 from tierloom.channel import read_channel
 from tierloom.commit import MAX_RACES, advance_latest, commit

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.shards import collection_of
+from tests.small_shards import collection_of
 from tierloom.digest import bytes_digest, digest_of
 
 

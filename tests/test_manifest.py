@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.shards import CHECKPOINT, collection_of, first_manifest
+from tests.small_shards import CHECKPOINT, collection_of, first_manifest
 from tierloom.errors import CheckpointMismatch, Corrupt, FormatTooNew, Malformed, TierloomError
 from tierloom.manifest import (
     Aliases,

@@ -4,7 +4,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.shards import CHECKPOINT, Row, store_shard
+from tests.small_shards import CHECKPOINT, Row, store_shard
 from tierloom.digest import bytes_digest
 from tierloom.errors import CheckpointMismatch, Corrupt, Malformed, NotFound
 from tierloom.manifest import Footer, StoredObject, VectorShard

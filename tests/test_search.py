@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from tests.shards import CHECKPOINT, Row, make_collection, publish, store_shard, with_dead
+from tests.small_shards import CHECKPOINT, Row, make_collection, publish, store_shard, with_dead
 from tierloom.index_reader import SCAN_CODES
 from tierloom.manifest import VectorShard
 from tierloom.object_files import ObjectFiles

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.shards import Row, arrange, store_shard, with_dead
+from tests.small_shards import Row, arrange, store_shard, with_dead
 from tierloom.document import document_key
-from tierloom.live_shard import LiveShard
 from tierloom.object_files import ObjectFiles
 from tierloom.settle import Verdict, settle
+from tierloom.shards.live import LiveShard
 from tierloom.stores.local import LocalStore
 
 Chunk = tuple[str, int, int]

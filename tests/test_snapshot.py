@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tierloom
-from tests.shards import CHECKPOINT, SCHEMA, Row, make_collection, publish, store_shard, with_dead
+from tests.small_shards import CHECKPOINT, SCHEMA, Row, make_collection, publish, store_shard, with_dead
 from tierloom.channel import move_channel, read_channel
 from tierloom.errors import (
     CheckpointError,
@@ -21,10 +21,10 @@ from tierloom.errors import (
     NotFound,
     QueryError,
 )
-from tierloom.mapped_shard import MappedShard
 from tierloom.object_files import ObjectFiles
 from tierloom.quantizer import quantize
-from tierloom.shard_schema import ROW_GROUP_ROWS
+from tierloom.shards.mapped import MappedShard
+from tierloom.shards.schema import ROW_GROUP_ROWS
 from tierloom.snapshot import LiveChunk, Snapshot
 from tierloom.stores.local import LocalStore
 

@@ -2,12 +2,12 @@
 
 from tierloom.manifest import VectorShard
 from tierloom.object_files import ObjectFiles
-from tierloom.ranged_shard import RangedShard
-from tierloom.shard_columns import ShardColumns
+from tierloom.shards.columns import ShardColumns
+from tierloom.shards.ranged import RangedShard
 
 
 class ColumnFiles(ObjectFiles):
-    """`ObjectFiles` whose remote vector shards are read by ranges, never whole (`tierloom.ranged_shard`).
+    """`ObjectFiles` whose remote vector shards are read by ranges, never whole (`tierloom.shards.ranged`).
 
     All else, and the shards of a local store, are files verified against the manifest.
     """

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tierloom.errors import CheckpointMismatch, Corrupt, Malformed
 from tierloom.manifest import StoredObject, VectorShard
-from tierloom.mapped_shard import MappedShard
-from tierloom.shard_columns import ShardColumns
-from tierloom.shard_writer import sha256_of
+from tierloom.shards.columns import ShardColumns
+from tierloom.shards.mapped import MappedShard
+from tierloom.shards.writer import sha256_of
 from tierloom.stores.store import Store
 
 

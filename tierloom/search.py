@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierloom.index_reader import Found, IndexReader, split_keys
-from tierloom.live_shard import LiveShard
 from tierloom.quantizer import quantize_query
 from tierloom.reranking import exact_scores
+from tierloom.shards.live import LiveShard
 
 
 @dataclass(frozen=True, slots=True)

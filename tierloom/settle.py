@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import DTypeLike, NDArray
 
-from tierloom.live_shard import LiveShard, of_each
+from tierloom.shards.live import LiveShard, of_each
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,11 @@ from tierloom.embedders.embedder import Embedder
 from tierloom.embedders.opening import embed_query, open_embedder
 from tierloom.errors import CheckpointMismatch, QueryError
 from tierloom.index_reader import IndexReader
-from tierloom.live_shard import LiveShard
 from tierloom.manifest import IndexShard, Manifest
 from tierloom.object_files import ObjectFiles
 from tierloom.search import Candidates, TierShard
-from tierloom.shard_schema import ROW_GROUP_ROWS
+from tierloom.shards.live import LiveShard
+from tierloom.shards.schema import ROW_GROUP_ROWS
 
 DEFAULT_SHORTLIST = 200
 DEFAULT_TOP = 10

@@ -6,8 +6,8 @@ from pathlib import Path
 from tierloom.digest import bytes_digest
 from tierloom.errors import AlreadyExists
 from tierloom.manifest import Footer, StoredObject, VectorShard
-from tierloom.mapped_shard import MappedShard
-from tierloom.shard_writer import sha256_of
+from tierloom.shards.mapped import MappedShard
+from tierloom.shards.writer import sha256_of
 from tierloom.stores.store import Store
 
 

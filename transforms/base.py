@@ -7,10 +7,10 @@ from tierloom.column_files import ColumnFiles
 from tierloom.dead_letter import DeadLetter
 from tierloom.document import document_key
 from tierloom.letters import read_letters
-from tierloom.live_shard import LiveShard
 from tierloom.manifest import Manifest
 from tierloom.object_files import ObjectFiles
-from tierloom.primary_key import Address, find_documents
+from tierloom.shards.live import LiveShard
+from tierloom.shards.primary_key import Address, find_documents
 from tierloom.stores.opening import open_store
 from tierloom.versions import read_manifest
 from transforms.job import Job

@@ -6,7 +6,7 @@ import msgspec
 
 from tierloom.dead_letter import DeadLetter
 from tierloom.errors import Malformed
-from tierloom.mapped_shard import MappedShard
+from tierloom.shards.mapped import MappedShard
 
 _NAME = "tierloom.block"
 

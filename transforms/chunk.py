@@ -11,13 +11,13 @@ from tierloom.collection import Chunking
 from tierloom.dead_letter import DeadLetter
 from tierloom.document import Chunk, Document
 from tierloom.model_input import check_chunking, model_input
+from transforms.chunking.headings import HeadingPaths, find_headings
+from transforms.chunking.slabs import LINE_CHARACTERS_PER_TOKEN, cut_slabs, is_deeply_nested
+from transforms.chunking.tokens import open_splitters, utf8_length
 from transforms.elements import ChunkBlock, DocumentBlock, Place
-from transforms.headings import HeadingPaths, find_headings
 from transforms.job import Job
 from transforms.progress import Progress
-from transforms.slabs import LINE_CHARACTERS_PER_TOKEN, cut_slabs, is_deeply_nested
 from transforms.timing import stopwatch
-from transforms.tokens import open_splitters, utf8_length
 
 
 def empty_document(document: Document) -> DeadLetter:

@@ -8,8 +8,8 @@ import numpy as np
 
 from tierloom.dead_letter import DeadLetter
 from tierloom.document import document_key
-from tierloom.live_shard import LiveShard
-from tierloom.primary_key import find_documents
+from tierloom.shards.live import LiveShard
+from tierloom.shards.primary_key import find_documents
 
 Event = tuple[str, int]
 

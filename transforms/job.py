@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from tierloom.checkpoint import Checkpoint
 from tierloom.collection import Collection
-from tierloom.shard_schema import ShardSchema
-from transforms.records import Fields
+from tierloom.shards.schema import ShardSchema
+from transforms.reading.records import Fields
 
 
 @dataclass(frozen=True, slots=True)

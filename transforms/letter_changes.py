@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from tierloom.dead_letter import DeadLetter
 from tierloom.letters import read_letters, store_letters
-from tierloom.live_shard import LiveShard
 from tierloom.manifest import DeadLetters, Manifest
 from tierloom.object_files import ObjectFiles
+from tierloom.shards.live import LiveShard
 from tierloom.stores.store import Store
 from transforms.events import Event, LiveEvents, events_of, live_events
 from transforms.outcome import Outcome

@@ -12,10 +12,10 @@ from index_builder.merge import MergeTask, merge_vector_shards, plan_merges
 from tierloom.column_files import ColumnFiles
 from tierloom.dead_letter import DeadLetter
 from tierloom.letters import read_letters
-from tierloom.live_shard import LiveShard
 from tierloom.manifest import DeadLetters, VectorShard
 from tierloom.object_files import ObjectFiles
 from tierloom.settle import settle
+from tierloom.shards.live import LiveShard
 from tierloom.stores.opening import open_store
 from transforms.elements import ShardReceipt
 from transforms.events import Event, LiveEvents, event_of, events_of, live_events

@@ -9,16 +9,17 @@ from numpy.typing import NDArray
 
 from index_builder.build import IndexTask, build_index_shard, plan_index_tasks
 from index_builder.verify import verify_index_shard
-from tierloom import deletion_vector, names
+from tierloom import names
 from tierloom.column_files import ColumnFiles
 from tierloom.commit import commit, now, writer
 from tierloom.digest import bytes_digest
 from tierloom.letters import read_letters
-from tierloom.live_shard import LiveShard
 from tierloom.manifest import DeadLetters, Deletes, IndexShard, Manifest, RunRecord, VectorShard
 from tierloom.object_files import ObjectFiles
 from tierloom.run_report import RunReport, store_report
 from tierloom.settle import Verdict, settle
+from tierloom.shards import deletion_vector
+from tierloom.shards.live import LiveShard
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Store
 from transforms.accounting import history_counts, run_counts

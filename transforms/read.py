@@ -11,14 +11,14 @@ from pyarrow import fs
 from tierloom.dead_letter import DeadLetter
 from tierloom.document import Document
 from transforms.elements import DocumentBlock, Place, Tally
-from transforms.filesystems import file_info
 from transforms.job import Job
-from transforms.jsonl import read_jsonl
-from transforms.parquet import WHOLE, read_parquet
 from transforms.progress import Progress
-from transforms.records import Fields
-from transforms.splits import SPLIT_BYTES, FilePart, Split, kind_of
-from transforms.text_files import read_text_file
+from transforms.reading.filesystems import file_info
+from transforms.reading.jsonl import read_jsonl
+from transforms.reading.parquet import WHOLE, read_parquet
+from transforms.reading.records import Fields
+from transforms.reading.splits import SPLIT_BYTES, FilePart, Split, kind_of
+from transforms.reading.text_files import read_text_file
 from transforms.timing import stopwatch
 
 # Documents travel to the next step in lists of about so many bytes of text.

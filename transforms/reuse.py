@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from tierloom import names
 from tierloom.dead_letter import DeadLetter
 from tierloom.document import Chunk
-from tierloom.mapped_shard import MappedShard
-from tierloom.shard_columns import ShardColumns
-from tierloom.shard_schema import ShardSchema
+from tierloom.shards.columns import ShardColumns
+from tierloom.shards.mapped import MappedShard
+from tierloom.shards.schema import ShardSchema
+from tierloom.shards.vector_checks import checked_vectors
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Store
 from tierloom.storing import vector_shard_in
-from tierloom.vector_checks import checked_vectors
 from transforms.base import Base, open_base
 from transforms.block_notes import BlockNotes
 from transforms.elements import ChunkBlock, Place, ShardReceipt, VectorBlock

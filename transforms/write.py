@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from tierloom import names
 from tierloom.document import CONTENT_HASH_BYTES, Chunk, document_key
-from tierloom.shard_schema import ShardSchema
-from tierloom.shard_writer import Rows, writing
+from tierloom.shards.schema import ShardSchema
+from tierloom.shards.writer import Rows, writing
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Store
 from tierloom.storing import store_vector_shard

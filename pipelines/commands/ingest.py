@@ -12,8 +12,8 @@ from pipelines.summary import summary, summary_table
 from tierloom.errors import InputError
 from tierloom.stores.opening import open_store
 from tierloom.versions import read_manifest
-from transforms.records import Fields
-from transforms.sources import plan_splits
+from transforms.reading.records import Fields
+from transforms.reading.sources import plan_splits
 
 
 @click.command("ingest", context_settings={"ignore_unknown_options": True})

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from index_builder.build import IndexTask, build_graph, build_index_shard, distinct_codes, plan_index_tasks
 from index_builder.verify import verify_index_shard
-from tests.shards import SCHEMA, Row, random_rows, store_rows, store_shard
+from tests.small_shards import SCHEMA, Row, random_rows, store_rows, store_shard
 from tierloom.collection import Tier
 from tierloom.digest import bytes_digest
 from tierloom.errors import CheckpointMismatch, Corrupt, Malformed, VerificationError
 from tierloom.index_reader import SCAN_CODES, IndexReader, split_keys
 from tierloom.manifest import IndexShard, VectorShard
 from tierloom.object_files import ObjectFiles
-from tierloom.shard_schema import ShardSchema
+from tierloom.shards.schema import ShardSchema
 from tierloom.stores.local import LocalStore
 
 TIER = Tier(name="8", dimensions=8)

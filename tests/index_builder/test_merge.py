@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from index_builder.merge import NOBODY, MergeTask, merge_vector_shards, plan_merges
-from tests.shards import SCHEMA, Row, random_rows, store_rows, store_shard
-from tierloom import deletion_vector, names
+from tests.small_shards import SCHEMA, Row, random_rows, store_rows, store_shard
+from tierloom import names
 from tierloom.document import document_key
 from tierloom.errors import CheckpointMismatch, Corrupt
 from tierloom.manifest import VectorShard
-from tierloom.mapped_shard import MappedShard
-from tierloom.shard_schema import ROW_GROUP_ROWS, VARIABLE, ShardSchema
-from tierloom.shard_writer import Rows
+from tierloom.shards import deletion_vector
+from tierloom.shards.mapped import MappedShard
+from tierloom.shards.schema import ROW_GROUP_ROWS, VARIABLE, ShardSchema
+from tierloom.shards.writer import Rows
 from tierloom.stores.local import LocalStore
 
 

@@ -24,8 +24,8 @@ from tests.pipelines.command_line import (
 )
 from tierloom import document
 from tierloom.document import document_key
-from transforms.records import Fields
-from transforms.sources import plan_splits
+from transforms.reading.records import Fields
+from transforms.reading.sources import plan_splits
 
 WORDS = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliet")
 

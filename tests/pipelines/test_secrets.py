@@ -18,7 +18,7 @@ from pipelines.running import make_job
 from tests.embedders.endpoint import Asked, Endpoint, Reply, error
 from tests.pipelines.command_line import KEY, KEY_VARIABLE, Finished, declare, init, run, run_apart, write_records
 from transforms.job import Job
-from transforms.records import Fields
+from transforms.reading.records import Fields
 
 # Whatever is said, at the lowest level there is, by every library.
 LOUD = "import logging; logging.basicConfig(level=1, force=True); logging.disable(logging.NOTSET)"

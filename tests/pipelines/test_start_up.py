@@ -8,7 +8,7 @@ import click
 import pytest
 
 from pipelines.cli import COMMANDS, cli
-from tests.shards import make_collection
+from tests.small_shards import make_collection
 from tierloom.stores.local import LocalStore
 
 HEAVY = {"apache_beam", "numpy", "pyarrow", "usearch", "numkong", "openai", "google.cloud.storage", "wordllama"}

@@ -34,10 +34,10 @@ from transforms.overlap import OverlappingDoFn
 from transforms.publish import PublishDoFn
 from transforms.quantize import QuantizeDoFn
 from transforms.read import ReadDoFn, split_of_letter
-from transforms.records import Fields
+from transforms.reading.records import Fields
+from transforms.reading.splits import FilePart, Split
 from transforms.retry import ReadLettersDoFn
 from transforms.reuse import ReuseDoFn
-from transforms.splits import FilePart, Split
 from transforms.verify import VerifyDoFn
 from transforms.write import WriteVectorShardDoFn
 

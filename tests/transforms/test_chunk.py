@@ -16,7 +16,7 @@ from tierloom.document import Chunk, Document, Origin
 from tierloom.errors import CheckpointError
 from tierloom.model_input import check_chunking, model_input
 from transforms.chunk import Chunker, empty_document
-from transforms.huggingface import wordllama_tokenizer
+from transforms.chunking.huggingface import wordllama_tokenizer
 
 TIKTOKEN = "tiktoken:text-embedding-3-small"
 GUIDE = "# Guide\n\nWelcome.\n\n## Install\n\n### Linux\n\nRun the installer.\n\n### Windows\n\nClick the installer.\n"

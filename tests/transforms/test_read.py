@@ -7,9 +7,9 @@ import pytest
 
 from tierloom.dead_letter import DeadLetter
 from tierloom.document import Document
-from transforms import text_files
 from transforms.read import read_split, split_of_letter
-from transforms.sources import plan_splits
+from transforms.reading import text_files
+from transforms.reading.sources import plan_splits
 
 
 def read(path: Path) -> list[Document | DeadLetter]:

@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 from index_builder.build import IndexTask, build_index_shard
 from index_builder.verify import verify_index_shard
 from tests.remote import RemoteStore
-from tests.shards import SCHEMA, Row, arrange, collection_of, first_manifest, store_rows, store_shard, with_dead
+from tests.small_shards import SCHEMA, Row, arrange, collection_of, first_manifest, store_rows, store_shard, with_dead
 from tierloom.collection import Tier
 from tierloom.column_files import ColumnFiles
 from tierloom.document import Chunk, Document, Origin, document_key
 from tierloom.errors import Malformed
-from tierloom.live_shard import LiveShard
 from tierloom.manifest import VectorShard
-from tierloom.mapped_shard import MappedShard
 from tierloom.object_files import ObjectFiles
 from tierloom.quantizer import quantize
-from tierloom.ranged_shard import RangedShard
 from tierloom.settle import Verdict, settle
-from tierloom.shard_schema import ROW_GROUP_ROWS, ShardSchema
+from tierloom.shards.live import LiveShard
+from tierloom.shards.mapped import MappedShard
+from tierloom.shards.ranged import RangedShard
+from tierloom.shards.schema import ROW_GROUP_ROWS, ShardSchema
 from transforms.base import Base
 from transforms.compare import changed_documents
 from transforms.elements import ChunkBlock, Place, VectorBlock
@@ -87,7 +87,7 @@ def documents(rows: Sequence[Row]) -> list[Document]:
 
 
 def block(rows: Sequence[Row]) -> ChunkBlock:
-    """Chunks of which the model is sent nothing but the text, as `tests.shards` hashes it."""
+    """Chunks of which the model is sent nothing but the text, as `tests.small_shards` hashes it."""
     chunks = [Chunk(r.document_id, r.ordinal, r.sequence, "", r.text, r.metadata, r.text, 1, ORIGIN) for r in rows]
     return ChunkBlock(Place(0, 0), tuple(chunks))
 

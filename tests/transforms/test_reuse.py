@@ -21,11 +21,11 @@ from tests.transforms.runs import (
 )
 from tierloom import names
 from tierloom.errors import Malformed
-from tierloom.mapped_shard import MappedShard
+from tierloom.shards.mapped import MappedShard
 from tierloom.stores.local import LocalStore
 from transforms.elements import Place
+from transforms.reading.splits import Split
 from transforms.reuse import finished_shard
-from transforms.splits import Split
 
 
 class Killed(BaseException):

@@ -1,0 +1,63 @@
+"""A vector shard of a manifest together with which of its rows live."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tierloom.manifest import VectorShard
+from tierloom.object_files import ObjectFiles
+from tierloom.shards.columns import ShardColumns
+from tierloom.shards.deletion_vector import alive
+
+T = TypeVar("T")
+
+# A shard of a bucket costs some round trips, in which others can be asked.
+_AT_ONCE: Final = 8
+
+
+class LiveShard:
+    """A vector shard and the mask of its live rows, each fetched when it is first needed.
+
+    Not with `cached_property`: up to Python 3.11 its lock is one for all shards, which would then come one by one.
+    """
+
+    def __init__(self, stored: VectorShard, files: ObjectFiles) -> None:
+        self.stored = stored
+        self._files = files
+        self._alive: NDArray[np.bool_] | None = None
+        self._keys: NDArray[np.uint64] | None = None
+
+    @property
+    def shard(self) -> ShardColumns:
+        return self._files.shard(self.stored)
+
+    @property
+    def alive(self) -> NDArray[np.bool_]:
+        """bool (rows,)."""
+        if self._alive is None:
+            self._alive = alive(self.stored, self._files)
+        return self._alive
+
+    @property
+    def keys(self) -> NDArray[np.uint64]:
+        """The keys of all rows (rows,), ascending: the shard is its own primary-key index."""
+        if self._keys is None:
+            self._keys = self.shard.column("key")
+        return self._keys
+
+    def rows_of(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The live rows under any of `keys` (unique), ascending. Keys may collide: compare the ids."""
+        begins = np.searchsorted(self.keys, keys, side="left")
+        counts = np.searchsorted(self.keys, keys, side="right") - begins
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        rows: NDArray[np.int64] = np.sort(np.repeat(begins, counts) + within)
+        return rows[self.alive[rows]]
+
+
+def of_each(work: Callable[..., T], shards: Sequence[LiveShard], *more: Sequence[Any]) -> list[T]:
+    """`work` of each shard, and of what goes with it in `more`; several at a time, the results in order."""
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="shards") as pool:
+        return list(pool.map(work, shards, *more))
