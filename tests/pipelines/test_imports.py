@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,14 +20,15 @@ REPORT = (
 )
 
 
-@pytest.fixture
-def store(tmp_path: Path, endpoint: Endpoint) -> Path:
-    path = tmp_path / "store"
-    init(path, declare(tmp_path, endpoint))
-    lines = '{"id": "a", "text": "alpha"}\n{broken\n'
-    (tmp_path / "r.jsonl").write_text(lines)
-    ok(run("ingest", path, tmp_path / "r.jsonl"))
-    return path
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A collection that these tests only read, and its endpoint; its sources lie beside it."""
+    folder = tmp_path_factory.mktemp("reading")
+    (folder / "r.jsonl").write_text('{"id": "a", "text": "alpha"}\n{broken\n')
+    with Endpoint(dimensions=16) as endpoint:
+        init(folder / "store", declare(folder, endpoint))
+        ok(run("ingest", folder / "store", folder / "r.jsonl"))
+        yield folder / "store"
 
 
 READING: list[tuple[str, ...]] = [
@@ -66,9 +68,9 @@ def test_a_question_imports_the_model_that_it_needs_and_no_other(tmp_path: Path,
     assert set(json.loads(finished.err)) <= {"wordllama", "tokenizers"}
 
 
-def test_commands_that_write_name_the_extra_that_is_missing(tmp_path: Path, store: Path) -> None:
+def test_commands_that_write_name_the_extra_that_is_missing(store: Path) -> None:
     missing = "sys.modules['apache_beam'] = None"
-    finished = run_apart("ingest", store, tmp_path / "r.jsonl", before=missing)
+    finished = run_apart("ingest", store, store.parent / "r.jsonl", before=missing)
     assert "tierloom[pipeline]" in finished.error
     assert "tierloom[pipeline]" in run_apart("dead-letters", store, "--retry", before=missing).error
 

@@ -2,14 +2,17 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 import tierloom
+from pipelines.running import make_job
 from tests.embedders.endpoint import Endpoint
 from tests.transforms.oracle import Arrival, Chunk, Embedded, State, chunks_of, text_of, to_embed, word_of
 from tests.transforms.runs import (
@@ -26,7 +29,8 @@ from tierloom.letters import read_letters
 from tierloom.object_files import ObjectFiles
 from tierloom.run_report import RunReport
 from tierloom.stores.opening import open_store
-from transforms.splits import Split
+from transforms.reading.records import Fields
+from transforms.reading.splits import Split
 
 ARRIVALS = st.tuples(st.sampled_from("abc"), st.integers(1, 4))
 GROUPS = st.lists(st.lists(ARRIVALS, min_size=1, max_size=3), min_size=1, max_size=3)
@@ -129,6 +133,90 @@ class ManyShards(Histories):
     """The same where every document is a vector shard of its own, or several."""
 
     shard_rows = 2
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    with Endpoint(16, Refusing()) as served:
+        yield served
+
+
+class Scenario:
+    """One document of two chunks, ingested by runs that all started from version 0."""
+
+    def __init__(self, folder: Path, endpoint: Endpoint) -> None:
+        self.store = str(folder / "store")
+        self.refusing = endpoint.script = Refusing()
+        self._folder = folder
+        self._numbers = itertools.count()
+        small_collection(self.store, endpoint)
+
+    def ingest(self, *refused: int, sequence: int = 1, base: int | None = 0, further: str = "") -> RunReport:
+        """A run that is refused these chunks of the document; `further` is one more document of it."""
+        self.refusing.words = {word_of(("a", sequence, ordinal)) for ordinal in refused}
+        lines = [record_line("a", sequence, text_of(("a", sequence)))]
+        lines += [record_line(further, 1, "further")] if further else []
+        split = split_of_lines(self._folder / f"{next(self._numbers)}.jsonl", lines)
+        return run_directly(ingest_job(self.store, base), [split])
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """Documents in, live, superseded, dead-lettered."""
+        counts = head_of(self.store).documents
+        return counts.documents_in, counts.live, counts.superseded, counts.dead_lettered
+
+    @property
+    def live(self) -> set[int]:
+        return {ordinal for _, _, ordinal in live_chunks(self.store)}
+
+    @property
+    def letters(self) -> set[int]:
+        return {ordinal for _, _, ordinal in open_chunks(self.store)}
+
+
+@pytest.fixture
+def scenario(tmp_path: Path, endpoint: Endpoint) -> Scenario:
+    return Scenario(tmp_path, endpoint)
+
+
+def test_a_racing_run_that_succeeds_closes_the_letters_of_one_that_failed(scenario: Scenario) -> None:
+    scenario.ingest(0, 1)
+    assert (scenario.counts, scenario.letters) == ((1, 0, 0, 1), {0, 1})
+    scenario.ingest()
+    assert (scenario.counts, scenario.live, scenario.letters) == ((1, 1, 0, 0), {0, 1}, set())
+
+
+def test_a_racing_run_that_fails_opens_no_letter_for_what_lives(scenario: Scenario) -> None:
+    scenario.ingest()
+    # Another document beside it: the same block would be found stored, and the model not asked.
+    report = scenario.ingest(0, 1, further="b")
+    assert report.record.documents.dead_lettered == 1
+    assert (scenario.counts, scenario.live, scenario.letters) == ((2, 2, 0, 0), {0, 1}, set())
+
+
+def test_racing_runs_that_fail_in_different_chunks_complete_each_other(scenario: Scenario) -> None:
+    scenario.ingest(0)
+    assert (scenario.counts, scenario.live, scenario.letters) == ((1, 1, 0, 0), {1}, {0})
+    scenario.ingest(1, further="b")
+    assert (scenario.counts, scenario.letters) == ((2, 2, 0, 0), set())
+    assert live_chunks(scenario.store).keys() >= {("a", 1, 0), ("a", 1, 1)}
+
+
+def test_a_dead_event_is_superseded_when_a_newer_one_lives(scenario: Scenario) -> None:
+    scenario.ingest(0, 1)
+    scenario.ingest(sequence=4)
+    assert (scenario.counts, scenario.letters) == ((2, 1, 1, 0), set())
+    scenario.ingest(0, 1, further="b")
+    assert (scenario.counts, scenario.letters) == ((4, 2, 2, 0), set())
+
+
+def test_racing_retries_close_a_letter_once(scenario: Scenario) -> None:
+    scenario.ingest(0)
+    first, second = (make_job(scenario.store, "retry", Fields(), retry=True) for _ in range(2))
+    scenario.refusing.words = set()
+    assert run_retry(scenario.store, first).published
+    assert not run_retry(scenario.store, second).published
+    assert (scenario.counts, scenario.live, scenario.letters) == ((1, 1, 0, 0), {0, 1}, set())
 
 
 _SETTINGS = settings(
