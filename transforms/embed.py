@@ -19,10 +19,6 @@ from transforms.job import Job
 from transforms.overlap import OverlappingDoFn
 from transforms.progress import Progress
 
-# Enough that the next block's requests are queued before the last of this one are answered, whatever the
-# concurrency: a block of 4096 chunks may be two requests only.
-BLOCKS_IN_FLIGHT = 6
-
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedBlock:
@@ -90,18 +86,28 @@ def _letter(chunk: Chunk, rejection: Rejection) -> DeadLetter:
 
 
 class EmbedDoFn(OverlappingDoFn):
-    """VectorBlock -> EmbeddedBlock; tag `letters`."""
+    """VectorBlock -> EmbeddedBlock; tag `letters`.
+
+    Behind the block that is waited for, as many requests are queued as may be under way at once: then the
+    endpoint is never idle, and a crash costs a worker little more than two blocks.
+    """
 
     step = "embed"
-    depth = BLOCKS_IN_FLIGHT
 
     def __init__(self, job: Job) -> None:
         self._job = job
 
     def setup(self) -> None:
         self._embedder = open_embedder(self._job.checkpoint, self._job.concurrency)
-        self.executor = ThreadPoolExecutor(BLOCKS_IN_FLIGHT, thread_name_prefix="embed")
+        self.depth = self._job.concurrency
+        self.executor = ThreadPoolExecutor(self.depth + 1, thread_name_prefix="embed")
         self._progress = Progress(self._job.progress)
+
+    def weight(self, element: VectorBlock) -> int:
+        """The requests that a block takes."""
+        limits, chunking = self._job.checkpoint.limits, self._job.collection.chunking
+        inputs = min(limits.inputs_per_request, max(1, limits.tokens_per_request // chunking.max_tokens))
+        return -(-len(element.missing) // inputs)
 
     def work(self, element: VectorBlock) -> Callable[[], EmbeddedBlock]:
         return partial(embed_block, element, self._embedder, self._job.collection.tiers[0].dimensions)

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from itertools import islice
 from typing import Any
 
 import apache_beam as beam
@@ -15,7 +16,10 @@ Pending = tuple[Any, Future[Any], Any, Any]
 
 
 class OverlappingDoFn(beam.DoFn):
-    """A DoFn whose work runs in an executor, at most `depth` elements ahead of the pipeline.
+    """A DoFn whose work runs in an executor, ahead of the pipeline.
+
+    The oldest element is waited for when those behind it weigh `depth` or more: enough to keep the executor busy
+    meanwhile.
 
     Time spent waiting for results counts as that of `step`. Results leave in the order of the elements, with
     their timestamps and windows; a bundle ends when all of its elements have left. A failure fails the bundle.
@@ -24,6 +28,10 @@ class OverlappingDoFn(beam.DoFn):
     step: str
     depth = 1
     executor: Executor
+
+    def weight(self, _element: Any) -> int:
+        """What an element counts against `depth`."""
+        return 1
 
     def executor_for(self, _element: Any) -> Executor:
         """Where an element's work runs."""
@@ -48,12 +56,15 @@ class OverlappingDoFn(beam.DoFn):
     ) -> Iterator[Any]:
         self._pending.append((element, self.executor_for(element).submit(self.work(element)), timestamp, window))
         # What is ready leaves at once: a result that waits here would be lost if the worker died.
-        while self._pending and (len(self._pending) > self.depth or self._pending[0][1].done()):
+        while self._pending and (self._behind_oldest() >= self.depth or self._pending[0][1].done()):
             yield from self._leave()
 
     def finish_bundle(self) -> Iterator[Any]:
         while self._pending:
             yield from self._leave()
+
+    def _behind_oldest(self) -> int:
+        return sum(self.weight(element) for element, *_ in islice(self._pending, 1, None))
 
     def _leave(self) -> Iterator[Any]:
         element, future, timestamp, window = self._pending.popleft()
