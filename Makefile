@@ -21,8 +21,8 @@ demo: $(SETUP) ## embed Python's own documentation and search it at every tier
 test: $(SETUP) ## run every test, with the real components they need
 	$(BIN)/python -m pytest
 
-test-fast: $(SETUP) ## run the tests that need nothing fetched or built
-	$(BIN)/python -m pytest -m "not engine"
+test-fast: $(SETUP) ## run the tests that take less than three minutes in all
+	$(BIN)/python -m pytest -m "not engine and not slow"
 
 check: $(SETUP) ## lint, types, layers
 	$(BIN)/ruff check .

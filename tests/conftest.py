@@ -8,3 +8,10 @@ pytest_plugins = ["tests.engines.gcs_server"]
 def pytest_configure(config: pytest.Config) -> None:
     # Google's client has an optional part that Tierloom does not use, and says so on import.
     config.addinivalue_line("filterwarnings", "ignore:Please install grpcio-status:ImportWarning")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole pipelines cost about a second of Beam each."""
+    for item in items:
+        if "pipelines" in item.path.parent.parts:
+            item.add_marker(pytest.mark.slow)

@@ -67,6 +67,7 @@ def test_make_knows_the_target(command: str) -> None:
     subprocess.run([*shlex.split(command), "--dry-run"], cwd=REPOSITORY, check=True, capture_output=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 def test_every_command_works(capsys: pytest.CaptureFixture[str]) -> None:
     printed = {command: run(command) for command in tierloom_commands() if _SLOW not in command}

@@ -216,6 +216,7 @@ class TestDamage:
             with pytest.raises(TierloomError, match=stored.path):
                 ranged(store, self.replace(store, stored, whole[:length]))
 
+    @pytest.mark.slow
     def test_a_flipped_bit_is_refused_or_harmless(self, store: RemoteStore, stored: VectorShard) -> None:
         """All over the file: what has a checksum is never read wrong, and nothing crashes."""
         whole = store.files.read(stored.path)

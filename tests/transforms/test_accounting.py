@@ -225,7 +225,7 @@ _SETTINGS = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-TestHistories = Histories.TestCase
+TestHistories = pytest.mark.slow(Histories.TestCase)
 TestHistories.settings = _SETTINGS
-TestManyShards = ManyShards.TestCase
+TestManyShards = pytest.mark.slow(ManyShards.TestCase)
 TestManyShards.settings = _SETTINGS

@@ -87,6 +87,7 @@ def in_tier(store: str, tier: int) -> Counter[str]:
     return Counter(hit.document_id for hit in hits)
 
 
+@pytest.mark.slow
 def test_a_run_that_dies_at_any_write_is_finished_by_the_next(
     tmp_path: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
