@@ -19,6 +19,8 @@ from transforms.job import Job
 from transforms.overlap import OverlappingDoFn
 from transforms.progress import Progress
 
+BLOCKS_BEHIND = 3
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedBlock:
@@ -88,8 +90,9 @@ def _letter(chunk: Chunk, rejection: Rejection) -> DeadLetter:
 class EmbedDoFn(OverlappingDoFn):
     """VectorBlock -> EmbeddedBlock; tag `letters`.
 
-    Behind the block that is waited for, as many requests are queued as may be under way at once: then the
-    endpoint is never idle, and a crash costs a worker little more than two blocks.
+    Behind the block that is waited for, as many requests are queued as may be under way at once, and
+    `BLOCKS_BEHIND` blocks: then the endpoint is not idle while the next block is read and cut. Requests are sent
+    in the order of the blocks, so a crash costs a worker these few blocks at most, and mostly one.
     """
 
     step = "embed"
@@ -99,15 +102,15 @@ class EmbedDoFn(OverlappingDoFn):
 
     def setup(self) -> None:
         self._embedder = open_embedder(self._job.checkpoint, self._job.concurrency)
-        self.depth = self._job.concurrency
+        self.depth = max(self._job.concurrency, BLOCKS_BEHIND)
         self.executor = ThreadPoolExecutor(self.depth + 1, thread_name_prefix="embed")
         self._progress = Progress(self._job.progress)
 
     def weight(self, element: VectorBlock) -> int:
-        """The requests that a block takes."""
+        """The requests that a block takes, but never so many that fewer than `BLOCKS_BEHIND` would do."""
         limits, chunking = self._job.checkpoint.limits, self._job.collection.chunking
         inputs = min(limits.inputs_per_request, max(1, limits.tokens_per_request // chunking.max_tokens))
-        return -(-len(element.missing) // inputs)
+        return min(-(-len(element.missing) // inputs), -(-self.depth // BLOCKS_BEHIND))
 
     def work(self, element: VectorBlock) -> Callable[[], EmbeddedBlock]:
         return partial(embed_block, element, self._embedder, self._job.collection.tiers[0].dimensions)
