@@ -5,6 +5,7 @@ import time
 import click
 import msgspec
 
+from pipelines.commands.options import concurrency_option
 from tierloom.dead_letter import DeadLetter
 from tierloom.errors import MissingExtra
 from tierloom.letters import read_letters
@@ -17,13 +18,7 @@ from tierloom.versions import read_head
 @click.argument("store")
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[BEAM OPTIONS]")
 @click.option("--retry", is_flag=True, help="Send them through again.")
-@click.option(
-    "--concurrency",
-    default=8,
-    show_default=True,
-    type=click.IntRange(1, 1024),
-    help="Requests in flight to the model, per worker.",
-)
+@concurrency_option
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object a letter; with --retry, the closing table as JSON."
 )

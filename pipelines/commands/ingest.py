@@ -7,6 +7,7 @@ import time
 import click
 
 from pipelines.beam_options import split_arguments
+from pipelines.commands.options import concurrency_option
 from pipelines.running import Ran, make_job, run
 from pipelines.summary import summary, summary_table
 from tierloom.errors import InputError
@@ -27,13 +28,7 @@ from transforms.reading.sources import plan_splits
     show_default=True,
     help="The field that rises with every change of the document.",
 )
-@click.option(
-    "--concurrency",
-    default=8,
-    show_default=True,
-    type=click.IntRange(1, 1024),
-    help="Requests in flight to the model, per worker.",
-)
+@concurrency_option
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
 def command(
     store: str,
