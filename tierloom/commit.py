@@ -4,12 +4,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 
+import msgspec
+
 from tierloom import names
 from tierloom.channel import move_channel, read_channel
-from tierloom.errors import AlreadyExists, CommitConflict, RevisionMismatch
+from tierloom.errors import AlreadyExists, CommitConflict, InputError, RevisionMismatch
 from tierloom.manifest import Manifest
 from tierloom.stores.store import Store
-from tierloom.versions import read_head
+from tierloom.versions import read_head, read_manifest
 
 # Each lost race means that another writer made progress.
 MAX_RACES = 100
@@ -18,9 +20,10 @@ MAX_RACES = 100
 def commit(store: Store, change: Callable[[Manifest], Manifest | None]) -> Manifest:
     """Publish what `change` makes of the newest manifest; return the published manifest.
 
-    `change` is given the head and answers with its successor, or None when there is nothing to publish: then
-    the head is returned. It is asked again after each lost race, with the new head. Raises `CommitConflict`
-    after `MAX_RACES` of them, and whatever `Manifest.from_bytes` has against the successor.
+    `change` is given the head and answers with its successor (but for `parent`, which is set here), or None when
+    there is nothing to publish: then the head is returned. It is asked again after each lost race, with the new
+    head. Raises `CommitConflict` after `MAX_RACES` of them, and whatever `Manifest.from_bytes` has against the
+    successor.
     """
     for _ in range(MAX_RACES):
         head = read_head(store)
@@ -29,13 +32,36 @@ def commit(store: Store, change: Callable[[Manifest], Manifest | None]) -> Manif
             return head
         if proposal.version != head.version + 1:
             raise CommitConflict(f"version {proposal.version} proposed on top of {head.version}")
+        proposal = msgspec.structs.replace(proposal, parent=head.digest())
         try:
             store.create(names.manifest(proposal.version), _readable(proposal))
         except AlreadyExists:
             continue
-        advance_latest(store, proposal.version)
-        return proposal
+        if _is_in_the_chain(store, proposal):
+            advance_latest(store, proposal.version)
+            return proposal
+        _take_back(store, proposal)
     raise CommitConflict(f"{store.url}: lost {MAX_RACES} races for the next version; fewer writers would help")
+
+
+def _is_in_the_chain(store: Store, created: Manifest) -> bool:
+    """Whether a created manifest is a version, and not one in a hole that retired versions have left.
+
+    A writer that slept for long between reading the head and creating its successor may find the number of that
+    free again.
+    """
+    seen = read_channel(store, names.LATEST)
+    if seen is None or seen[0].version <= created.version:
+        return True
+    try:
+        return read_manifest(store, created.version + 1).parent == created.digest()
+    except InputError:
+        return False
+
+
+def _take_back(store: Store, created: Manifest) -> None:
+    for listed in store.list(names.manifest(created.version)):
+        store.remove(listed)
 
 
 def _readable(manifest: Manifest) -> bytes:

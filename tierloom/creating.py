@@ -20,6 +20,7 @@ def create_collection(store: Store, checkpoint: Checkpoint, collection: Collecti
     manifest = Manifest(
         version=0,
         created=now(),
+        parent=None,
         writer=writer(),
         collection=collection,
         run=RunRecord(run=uuid.uuid4().hex, command="init"),

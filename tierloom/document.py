@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 KEY_BYTES = 8
+DOCUMENT_HASH_BYTES = 16
 CONTENT_HASH_BYTES = 16
 
 
@@ -33,6 +34,14 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Deletion:
+    """A document that is to be no more. At equal sequences it wins over the document."""
+
+    document_id: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of a document. `model_input` is exactly what the model is sent; `tokens` bounds its length above."""
 
@@ -50,6 +59,11 @@ class Chunk:
     def content_hash(self) -> bytes:
         """16 bytes of BLAKE2b over the bytes sent to the model."""
         return hashlib.blake2b(self.model_input.encode(), digest_size=CONTENT_HASH_BYTES).digest()
+
+
+def document_hash(document_id: str) -> bytes:
+    """16 bytes of BLAKE2b over the id: how a document is remembered when nothing of it may be kept."""
+    return hashlib.blake2b(document_id.encode(), digest_size=DOCUMENT_HASH_BYTES).digest()
 
 
 def document_key(document_id: str) -> int:

@@ -3,6 +3,8 @@
 TierloomError
 ├── InputError                 what the user named cannot be used as it is
 │   ├── SourceError            a source that matches nothing, or lacks a named field
+│   ├── SourceLost             a source no longer has the position up to which it was published
+│   ├── SyncRefused            a sync would delete more than it may
 │   ├── CollectionExists       `init` on a store that already holds a collection
 │   ├── NotACollection         a store without a manifest
 │   ├── QueryError             a query of the wrong dimensions, type or value
@@ -17,6 +19,7 @@ TierloomError
 │   ├── RevisionMismatch       compare-and-swap lost to another writer
 │   └── PreconditionsIgnored   the store accepts conditional writes and ignores the condition
 ├── CommitConflict             too many lost races, or a race that rebasing cannot settle
+│   └── SourceHeld             another stream moved the cursor of the same source
 ├── AccountingError            documents in and documents out do not add up; nothing was published
 ├── VerificationError          a built index shard is not what it should be; nothing was published
 ├── EmbedderError              the model could not be asked
@@ -38,6 +41,14 @@ class InputError(TierloomError):
 
 class SourceError(InputError):
     """A source that matches nothing, cannot be read at all, or lacks a named field."""
+
+
+class SourceLost(InputError):
+    """The source no longer has the position up to which it was published: what lay between is gone."""
+
+
+class SyncRefused(InputError):
+    """A sync would delete a larger share of the collection than it may."""
 
 
 class CollectionExists(InputError):
@@ -94,6 +105,10 @@ class PreconditionsIgnored(StoreError):
 
 class CommitConflict(TierloomError):
     """The commit kept losing the race, or lost one that rebasing cannot settle."""
+
+
+class SourceHeld(CommitConflict):
+    """Another stream moved the cursor of the same source in the meantime."""
 
 
 class AccountingError(TierloomError):

@@ -9,6 +9,7 @@ import msgspec
 from tierloom import names
 from tierloom.checkpoint import Dimensions, Positive
 from tierloom.collection import Collection, Fingerprint, TierName
+from tierloom.digest import bytes_digest
 from tierloom.errors import CheckpointMismatch, Malformed
 from tierloom.sealed import seal, unseal
 
@@ -104,6 +105,35 @@ class DeadLetters(StoredObject, frozen=True, forbid_unknown_fields=True):
     letters: Rows
 
 
+class LedgerPart(StoredObject, frozen=True, forbid_unknown_fields=True):
+    """One Parquet file of a ledger (`tierloom.ledger`); `noted_until` is when its newest entry was noted, in
+    seconds since 1970."""
+
+    entries: Rows
+    noted_until: Count
+
+
+class Cursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Up to where a stream has published its source: a position for each of its partitions.
+
+    `holder` names the stream that moved it last, for people; `moved` is RFC 3339, UTC.
+    """
+
+    source: str
+    positions: dict[str, int]
+    holder: str
+    moved: str
+
+
+class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """For how long a deletion is remembered, in seconds; and which versions are kept: the newest `versions`, and
+    all that are younger than `versions_seconds`."""
+
+    deletions_seconds: Positive = 90 * 86_400
+    versions: Positive = 20
+    versions_seconds: Count = 7 * 86_400
+
+
 class DocumentCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where every document event went: `documents_in = live + superseded + deleted + dead_lettered`."""
 
@@ -121,13 +151,17 @@ class DocumentCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a run did. `documents` counts the events of this run alone.
 
-    Chunks are `embedded` by the model in this run for `tokens`, `copied` from the vectors of live rows, or
-    `found` in shards that an interrupted run had finished.
+    Live documents were `added`, `changed` to a newer event, or `removed` by a deletion. Chunks are `embedded` by
+    the model in this run for `tokens`, `copied` from the vectors of live rows, or `found` in shards that an
+    interrupted run had finished.
     """
 
     run: str
     command: str
     documents: DocumentCounts = DocumentCounts()
+    added: Count = 0
+    changed: Count = 0
+    removed: Count = 0
     embedded_chunks: Count = 0
     copied_chunks: Count = 0
     found_chunks: Count = 0
@@ -136,10 +170,15 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One version. `documents` counts events over the whole history up to it; `created` is RFC 3339, UTC."""
+    """One version. `documents` counts events over the whole history up to it; `created` is RFC 3339, UTC.
+
+    `parent` is the sha256 of the manifest before it: versions are a chain. `tombstones` and `files` are ledgers:
+    the deletions that are remembered, and the files of sources as they were when they were read.
+    """
 
     version: Count
     created: str
+    parent: Sha256 | None
     writer: str
     collection: Collection
     run: RunRecord
@@ -147,6 +186,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     index_shards: tuple[IndexShard, ...] = ()
     dead_letters: tuple[DeadLetters, ...] = ()
     documents: DocumentCounts = DocumentCounts()
+    tombstones: tuple[LedgerPart, ...] = ()
+    files: tuple[LedgerPart, ...] = ()
+    cursors: tuple[Cursor, ...] = ()
+    retention: Retention = Retention()
     format: Literal[1] = FORMAT
 
     @property
@@ -160,7 +203,16 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Every object that this version names, but for the checkpoint."""
         deletes = tuple(shard.deletes for shard in self.vector_shards if shard.deletes)
         aliases = tuple(shard.aliases for shard in self.index_shards if shard.aliases)
-        return (*self.vector_shards, *deletes, *self.index_shards, *aliases, *self.dead_letters)
+        ledgers = (*self.tombstones, *self.files)
+        return (*self.vector_shards, *deletes, *self.index_shards, *aliases, *self.dead_letters, *ledgers)
+
+    def cursor_of(self, source: str) -> Cursor | None:
+        """Up to where this source is published; None if no stream published any of it."""
+        return next((cursor for cursor in self.cursors if cursor.source == source), None)
+
+    def digest(self) -> str:
+        """The sha256 of its bytes: what its successor states as `parent`."""
+        return bytes_digest(self.to_bytes())
 
     def to_bytes(self) -> bytes:
         return seal(self)
@@ -175,11 +227,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         manifest = unseal(data, cls, name, FORMAT)
         if manifest.version != version:
             raise Malformed(f"{name}: states version {manifest.version}")
-        _refuse_unsafe_paths(manifest, name)
-        _refuse_mixed_checkpoints(manifest, name)
-        _refuse_odd_tiers(manifest, name)
-        _refuse_uncovered_shards(manifest, name)
-        _refuse_unfit_counts(manifest, name)
+        for refuse in _CHECKS:
+            refuse(manifest, name)
         return manifest
 
 
@@ -235,3 +284,19 @@ def _refuse_odd_tiers(manifest: Manifest, name: str) -> None:
                 f"{name}: {index.path} has {index.parameters.dimensions} dimensions in tier {index.tier!r}; "
                 f"the collection's tiers have {dimensions}"
             )
+
+
+def _refuse_broken_chain(manifest: Manifest, name: str) -> None:
+    """Every version but the first has a parent."""
+    if (manifest.parent is None) != (manifest.version == 0):
+        raise Malformed(f"{name}: states parent {manifest.parent}")
+
+
+_CHECKS: Final = (
+    _refuse_unsafe_paths,
+    _refuse_mixed_checkpoints,
+    _refuse_odd_tiers,
+    _refuse_uncovered_shards,
+    _refuse_unfit_counts,
+    _refuse_broken_chain,
+)

@@ -53,6 +53,22 @@ def run(run_id: str) -> str:
     return f"runs/{run_id}.json"
 
 
+def tombstones(digest: str) -> str:
+    return f"tombstones/{digest}.parquet"
+
+
+def seen_files(digest: str) -> str:
+    return f"files/{digest}.parquet"
+
+
+def lease(lease_id: str) -> str:
+    return f"leases/{lease_id}.json"
+
+
+def erasure(run_id: str) -> str:
+    return f"erasures/{run_id}.json"
+
+
 def is_safe(name: str) -> bool:
     """Whether `name` stays inside its store: no absolute, climbing, hidden, empty or odd segment."""
     return all(_SEGMENT.fullmatch(segment) for segment in name.split("/"))

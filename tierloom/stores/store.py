@@ -19,7 +19,8 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One object in a listing. `bytes` is its length, `modified` seconds since the epoch."""
+    """One object in a listing. `bytes` is its length, `modified` seconds since the epoch: when it was created or
+    last renewed."""
 
     name: str
     bytes: int
@@ -45,7 +46,7 @@ class Store(Protocol):
         """Store `data` under a new name; nobody ever sees a part of it.
 
         Creating the same bytes again succeeds, so that a creator whose reply was lost recognises its own
-        object. Raises `AlreadyExists` when other bytes have that name.
+        object; an object that was there is renewed by it. Raises `AlreadyExists` when other bytes have that name.
         """
 
     def create_from_file(self, name: str, path: Path) -> None:
@@ -68,6 +69,18 @@ class Store(Protocol):
         """Replace the object if it is still at `expected` (None: if it does not exist yet).
 
         Raises `RevisionMismatch` when it is not; the object is then unchanged by this call.
+        """
+
+    def renew(self, name: str) -> bool:
+        """Make an object as young as a new one, so that `remove` spares it; False when there is no such object.
+
+        Whoever means to publish an object that it found rather than made renews it first.
+        """
+
+    def remove(self, listed: Listed) -> bool:
+        """Remove an object if it is still as it was listed; False when it is gone, or was renewed meanwhile.
+
+        For maintenance only. Against `renew` and `create` of the same object it is atomic.
         """
 
     def list(self, prefix: str) -> Iterator[Listed]:
