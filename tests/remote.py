@@ -59,6 +59,12 @@ class RemoteStore:
     def swap(self, name: str, data: bytes, expected: Revision | None) -> Revision:
         return self.files.swap(name, data, expected)
 
+    def renew(self, name: str) -> bool:
+        return self.files.renew(name)
+
+    def remove(self, listed: Listed) -> bool:
+        return self.files.remove(listed)
+
     def list(self, prefix: str) -> Iterator[Listed]:
         return self.files.list(prefix)
 

@@ -132,6 +132,7 @@ def first_manifest(collection: Collection) -> Manifest:
     return Manifest(
         version=0,
         created="2026-01-01T00:00:00Z",
+        parent=None,
         writer="test",
         collection=collection,
         run=RunRecord(run="first", command="init"),
@@ -163,6 +164,7 @@ def publish(store: Store, groups: Sequence[Sequence[VectorShard]]) -> Manifest:
         return Manifest(
             version=head.version + 1,
             created="2026-01-01T00:00:00Z",
+            parent=head.digest(),
             writer="test",
             collection=head.collection,
             run=RunRecord(run=f"run-{head.version + 1}", command="test"),

@@ -51,7 +51,9 @@ def pointed_at(store: LocalStore, channel: str) -> int:
 def successor(head: Manifest, run: str) -> Manifest:
     documents = DocumentCounts(documents_in=head.documents.documents_in + 1, live=head.documents.live + 1)
     record = RunRecord(run=run, command="test")
-    return msgspec.structs.replace(head, version=head.version + 1, run=record, documents=documents)
+    return msgspec.structs.replace(
+        head, version=head.version + 1, parent=head.digest(), run=record, documents=documents
+    )
 
 
 def test_a_commit_is_the_next_version_and_the_head(store: LocalStore) -> None:
@@ -183,6 +185,31 @@ def test_a_commit_whose_reply_was_lost_is_recognised(store: LocalStore) -> None:
     store.create(names.manifest(1), mine.to_bytes())
     store.create(names.manifest(1), mine.to_bytes())
     assert read_head(store) == mine
+
+
+@pytest.mark.parametrize("retired", [[1], [1, 2], [1, 2, 3]])
+def test_a_writer_that_slept_publishes_nothing_under_a_retired_number(store: LocalStore, retired: list[int]) -> None:
+    """It read version 0 as the head; when it wakes, the number of its successor is free again."""
+    asked: list[int] = []
+
+    def change(head: Manifest) -> Manifest:
+        asked.append(head.version)
+        if head.version == 0:
+            for at in range(4):
+                commit_one(store, f"rival-{at}")
+            retire(store, retired)
+        return successor(head, "zombie")
+
+    assert commit(store, change).version == 5
+    assert asked == [0, 4]
+    assert {names.manifest_version(listed.name) for listed in store.list("manifests/")} == {*range(6)} - {*retired}
+    assert [read_manifest(store, 5).parent, pointed_at(store, names.LATEST)] == [read_manifest(store, 4).digest(), 5]
+
+
+def retire(store: LocalStore, versions: list[int]) -> None:
+    for listed in list(store.list("manifests/")):
+        if names.manifest_version(listed.name) in versions:
+            assert store.remove(listed)
 
 
 def test_latest_never_goes_back(store: LocalStore) -> None:

@@ -61,6 +61,7 @@ def index_shard(tier: int, paths: tuple[str, ...], codes: int, pairs: int = 0) -
 WHOLE = Manifest(
     version=12,
     created="2026-01-01T00:00:00Z",
+    parent=_SHA,
     writer="tierloom 0",
     collection=collection_of(tiers=(4, 8)),
     run=RunRecord(run="r", command="ingest", documents=DocumentCounts(documents_in=3, live=2, dead_lettered=1)),

@@ -17,7 +17,7 @@ import pytest
 from tests.stores import rival
 from tests.stores.rivals import line, rival_process, start
 from tierloom.errors import AlreadyExists, NotFound, RevisionMismatch, StoreError
-from tierloom.stores.store import Revision, Store
+from tierloom.stores.store import Listed, Revision, Store
 
 T = TypeVar("T")
 
@@ -179,6 +179,70 @@ class StoreContract:
             store.swap("channels/canary.json", b"2", revision)
         assert store.size("channels/canary.json") is None
 
+    def test_what_is_renewed_is_as_young_as_new(self, store: Store) -> None:
+        store.create("a", b"1")
+        before = _listed(store, "a")
+        assert store.renew("a")
+        after = _listed(store, "a")
+        assert after.modified >= before.modified
+        assert after.mark != before.mark
+        assert store.read("a") == b"1"
+        assert not store.renew("b")
+
+    def test_creating_what_is_there_renews_it(self, store: Store, tmp_path: Path) -> None:
+        store.create("a", b"1")
+        marks = {_listed(store, "a").mark}
+        store.create("a", b"1")
+        marks.add(_listed(store, "a").mark)
+        for folder in (store.scratch(), tmp_path):
+            store.create_from_file("a", _file(folder, b"1"))
+            marks.add(_listed(store, "a").mark)
+        assert len(marks) == 4
+        with pytest.raises(AlreadyExists):
+            store.create("a", b"2")
+        assert _listed(store, "a").mark in marks
+
+    def test_remove_removes_what_was_listed(self, store: Store) -> None:
+        for name in ("manifests/1", "manifests/10"):
+            store.create(name, b"1")
+        listed = _listed(store, "manifests/1")
+        assert store.remove(listed)
+        assert (store.size("manifests/1"), [found.name for found in store.list("")]) == (None, ["manifests/10"])
+        assert not store.remove(listed)
+        store.create("manifests/1", b"2")
+        assert not store.remove(listed)
+        assert store.read("manifests/1") == b"2"
+
+    def test_remove_spares_what_was_used_meanwhile(self, store: Store, tmp_path: Path) -> None:
+        uses: list[Callable[[], object]] = [
+            lambda: store.renew("leases/a"),
+            lambda: store.create("leases/a", b"1"),
+            lambda: store.create_from_file("leases/a", _file(tmp_path, b"1")),
+        ]
+        store.create("leases/a", b"1")
+        for use in uses:
+            listed = _listed(store, "leases/a")
+            use()
+            assert not store.remove(listed)
+            assert store.read("leases/a") == b"1"
+
+    def test_remove_spares_what_was_swapped_meanwhile(self, store: Store) -> None:
+        """Even if the bytes are the same again."""
+        revision = store.swap("leases/a", b"1", None)
+        listed = _listed(store, "leases/a")
+        revision = store.swap("leases/a", b"2", revision)
+        store.swap("leases/a", b"1", revision)
+        assert not store.remove(listed)
+        assert store.remove(_listed(store, "leases/a"))
+        with pytest.raises(RevisionMismatch):
+            store.swap("leases/a", b"3", revision)
+
+    def test_a_renewed_object_can_still_be_swapped(self, store: Store) -> None:
+        revision = store.swap("channels/a", b"1", None)
+        store.renew("channels/a")
+        assert store.read_revision("channels/a") == (b"1", revision)
+        store.swap("channels/a", b"2", revision)
+
     @pytest.mark.parametrize("name", UNSAFE)
     def test_unsafe_names_are_refused(self, store: Store, name: str, tmp_path: Path) -> None:
         path = _file(tmp_path, b"")
@@ -191,6 +255,8 @@ class StoreContract:
             lambda: store.read_revision(name),
             lambda: store.swap(name, b"", Revision("1")),
             lambda: store.fetch(name, tmp_path),
+            lambda: store.renew(name),
+            lambda: store.remove(Listed(name, 0, 0.0, "")),
         ]
         for attempt in attempts:
             with pytest.raises(ValueError, match="name"):
@@ -271,6 +337,10 @@ LISTED = {
     "nothing": [],
     "no/thing/": [],
 }
+
+
+def _listed(store: Store, name: str) -> Listed:
+    return next(listed for listed in store.list(name) if listed.name == name)
 
 
 def _file(folder: Path, data: bytes) -> Path:

@@ -2,20 +2,23 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 from tests.stores import rival
 from tests.stores.contract import StoreContract
 from tests.stores.rivals import line, rival_process, start
-from tierloom.errors import StoreError
+from tierloom.errors import RevisionMismatch, StoreError
 from tierloom.stores.local import LocalStore
-from tierloom.stores.store import Store
+from tierloom.stores.store import Revision, Store
 
 
 class TestLocalStore(StoreContract):
@@ -147,6 +150,45 @@ def _recorded_calls(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(os, "link", recorded_link)
     monkeypatch.setattr(os, "replace", recorded_replace)
     return calls
+
+
+USES: dict[str, Callable[[LocalStore, str], object]] = {
+    "renew": lambda store, name: store.renew(name),
+    "create": lambda store, name: store.create(name, b"1"),
+    "create_from_file": lambda store, name: store.create_from_file(name, _scratch_file(store)),
+    "swap": lambda store, name: store.swap(name, b"1", Revision(hashlib.sha256(b"1").hexdigest())),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_of_a_removal_and_a_use_one_comes_first(store: LocalStore, use: str) -> None:
+    """What was used after it was listed is there, and what was removed is told to who relies on it."""
+    with ThreadPoolExecutor(2) as threads:
+        for name in (f"race/{at}" for at in range(200)):
+            store.create(name, b"1")
+            listed = next(store.list(name))
+            barrier = Barrier(2)
+            used = threads.submit(_use, store, name, use, barrier)
+            barrier.wait(timeout=30)
+            removed, held = store.remove(listed), used.result()
+            there = store.size(name) == 1
+            assert there == held
+            assert removed or there
+            assert not (removed and there) or use.startswith("create")
+
+
+def _use(store: LocalStore, name: str, use: str, barrier: Barrier) -> bool:
+    barrier.wait(timeout=30)
+    try:
+        return USES[use](store, name) is not False
+    except RevisionMismatch:
+        return False
+
+
+def _scratch_file(store: LocalStore) -> Path:
+    path = store.scratch() / "used"
+    path.write_bytes(b"1")
+    return path
 
 
 def test_a_file_in_scratch_is_moved_and_any_other_is_copied(store: LocalStore, tmp_path: Path) -> None:

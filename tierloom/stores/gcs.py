@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import google_crc32c
-from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError
+from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, PreconditionFailed
 from google.api_core.exceptions import NotFound as NothingThere
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
@@ -45,6 +45,7 @@ CONNECTIONS: Final = 64
 
 _READ_BYTES: Final = 1 << 20
 _WRITER: Final = "tierloom-writer"
+_RENEWER: Final = "tierloom-renewer"
 # A lost precondition, and all else that the server refuses: uploads raise the one, streams and sessions the other.
 _REFUSED: Final = (GoogleAPICallError, InvalidResponse)
 # Servers may forget the session of a resumable upload; it then starts over.
@@ -137,6 +138,37 @@ class GcsStore:
                 ) from None
             return Revision(str(blob.generation))
 
+    def renew(self, name: str) -> bool:
+        with self._explained(name):
+            blob = self._blob(name)
+            # Other values than before: a patch that changes nothing need not count as one.
+            blob.metadata = {_RENEWER: secrets.token_hex(16)}
+            try:
+                blob.patch(retry=RETRY)
+            except NothingThere:
+                _require_bucket(self.bucket)
+                return False
+            return True
+
+    def remove(self, listed: Listed) -> bool:
+        """Remove an object if neither its generation nor its metageneration has changed since it was listed.
+
+        They are looked at beforehand too: emulators ignore conditions on deletion, and are then not atomic.
+        """
+        with self._explained(listed.name):
+            found = self._find(listed.name)
+            if found is None or _mark(found) != listed.mark:
+                return False
+            conditions = {
+                "if_generation_match": found.generation,
+                "if_metageneration_match": found.metageneration,
+            }
+            try:
+                found.delete(retry=RETRY, **conditions)
+            except (NothingThere, PreconditionFailed):
+                return False
+            return True
+
     def list(self, prefix: str) -> Iterator[Listed]:
         if not names.is_safe(f"{prefix}x"):
             raise ValueError(f"{prefix!r} begins no name of an object")
@@ -177,6 +209,8 @@ class GcsStore:
                     raise AlreadyExists(
                         f"{self._url(name)} exists already, with other content; objects are never replaced"
                     ) from None
+                if not self.renew(name):
+                    return self._create(name, stream)
 
     def _download(self, name: str) -> tuple[bytes, Any]:
         with self._explained(name), self._not_found_explained(name):
@@ -209,7 +243,7 @@ class GcsStore:
             for blob in client().list_blobs(self.bucket, prefix=self._key(prefix), retry=RETRY):
                 name = blob.name.removeprefix(self._key(""))
                 if names.is_safe(name):
-                    yield Listed(name, blob.size, blob.updated.timestamp())
+                    yield Listed(name, blob.size, blob.updated.timestamp(), _mark(blob))
 
     def _find(self, name: str) -> Any:
         """The object's metadata as the server has them now, or None."""
@@ -266,6 +300,11 @@ def _upload(blob: Any, stream: BinaryIO, generation: int) -> None:
         crc32c_checksum_value=crc32c,
         retry=RETRY,
     )
+
+
+def _mark(found: Any) -> str:
+    """What a renewal changes. Emulators count no metagenerations: hence the token too."""
+    return f"{found.generation} {found.metageneration} {(found.metadata or {}).get(_RENEWER)}"
 
 
 def _holds(found: Any, stream: BinaryIO) -> bool:

@@ -2,8 +2,9 @@
 
 A new object is written under a temporary name inside the store, synced, and given its name by `link`, which
 refuses to replace another (rename would not). Channels are replaced by `rename` under an advisory lock that
-the system lets go of when its holder dies. What a killed process leaves is a file in `.scratch`, never a part
-of an object. The file system must offer hard links and `flock`, as every usual one of Linux and macOS does.
+the system lets go of when its holder dies; another such lock keeps `remove` apart from those who find an object and
+mean to use it. What a killed process leaves is a file in `.scratch`, never a part of an object. The file system
+must offer hard links and `flock`, as every usual one of Linux and macOS does.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,8 @@ from tierloom.stores.store import Listed, Revision
 # Neither is a name that `names.is_safe` accepts, so no object can collide with them.
 SCRATCH: Final = ".scratch"
 LOCKS: Final = ".locks"
+# Held alone by whoever removes an object, and together by those who find one.
+COLLECTION: Final = "collection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class LocalStore:
         final = self._path(name)
         with explained(final), self._temporary() as temporary:
             _write(temporary, data)
-            _publish(temporary, final)
+            self._publish(temporary, final)
 
     def create_from_file(self, name: str, path: Path) -> None:
         """`create` with the bytes of a file: one in `scratch()` is moved into place, any other is copied."""
@@ -59,13 +63,14 @@ class LocalStore:
         with explained(final):
             if source.is_relative_to(self.scratch().resolve()):
                 _sync(source)
-                _publish(source, final)
+                os.utime(source)
+                self._publish(source, final)
                 source.unlink()
                 return
             with self._temporary() as temporary:
                 shutil.copyfile(source, temporary)
                 _sync(temporary)
-                _publish(temporary, final)
+                self._publish(temporary, final)
 
     def read(self, name: str) -> bytes:
         with self._opened(name) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
@@ -97,7 +102,7 @@ class LocalStore:
     def swap(self, name: str, data: bytes, expected: Revision | None) -> Revision:
         """Replace the object if it is still at `expected`. A revision is the sha256 of the content."""
         final = self._path(name)
-        with explained(final), self._locked(name):
+        with explained(final), self._together(), self._locked(name):
             current = self.read_revision(name)
             if (current[1] if current else None) != expected:
                 raise RevisionMismatch(f"{final} was changed by another writer; read it again and decide anew")
@@ -107,6 +112,24 @@ class LocalStore:
                 temporary.replace(final)
             _sync(final.parent)
         return _revision(data)
+
+    def renew(self, name: str) -> bool:
+        path = self._path(name)
+        with explained(path), self._together(), contextlib.suppress(NotFound):
+            with self._opened(name) as descriptor:
+                _make_young(descriptor)
+            return True
+        return False
+
+    def remove(self, listed: Listed) -> bool:
+        """Remove an object if neither its time nor its file has changed since it was listed."""
+        path = self._path(listed.name)
+        with explained(path), self._locked(COLLECTION), contextlib.suppress(FileNotFoundError):
+            if _mark(path.lstat()) == listed.mark:
+                path.unlink()
+                _sync(path.parent)
+                return True
+        return False
 
     def list(self, prefix: str) -> Iterator[Listed]:
         if not names.is_safe(f"{prefix}x"):
@@ -155,13 +178,35 @@ class LocalStore:
         finally:
             path.unlink(missing_ok=True)
 
+    def _publish(self, temporary: Path, final: Path) -> None:
+        """Give a written and synced file its name for good. Raises `AlreadyExists` if other bytes have it."""
+        _make_folder(final.parent)
+        # What was found may be removed before it can be renewed.
+        while not (_linked(temporary, final) or self._found(temporary, final)):
+            pass
+        # Also for an object that was found there: whoever made it may not have come to this line.
+        _sync(final.parent)
+
+    def _found(self, written: Path, final: Path) -> bool:
+        with self._together(), contextlib.suppress(NotFound):
+            with self._opened(final.relative_to(self.root).as_posix()) as descriptor:
+                if not filecmp.cmp(written, final, shallow=False):
+                    raise AlreadyExists(f"{final} exists already, with other content; objects are never replaced")
+                _make_young(descriptor)
+            return True
+        return False
+
+    def _together(self) -> contextlib.AbstractContextManager[None]:
+        """No object is removed meanwhile."""
+        return self._locked(COLLECTION, fcntl.LOCK_SH)
+
     @contextlib.contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
+    def _locked(self, name: str, how: int = fcntl.LOCK_EX) -> Iterator[None]:
         """One writer at a time, among threads and processes. The lock file stays: to remove it would split the lock."""
         path = self.root / LOCKS / name
         _make_folder(path.parent)
         with path.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, how)
             try:
                 yield
             finally:
@@ -193,22 +238,26 @@ def _make_folder(folder: Path) -> None:
     _sync(folder.parent)
 
 
-def _publish(temporary: Path, final: Path) -> None:
-    """Give a written and synced file its name for good. Raises `AlreadyExists` if other bytes have it."""
-    _make_folder(final.parent)
+def _linked(temporary: Path, final: Path) -> bool:
     try:
         os.link(temporary, final)
     except FileExistsError:
-        if not _same_bytes(temporary, final):
-            raise AlreadyExists(f"{final} exists already, with other content; objects are never replaced") from None
-    # Also for an object that was found there: whoever made it may not have come to this line.
-    _sync(final.parent)
+        return False
+    return True
 
 
-def _same_bytes(written: Path, found: Path) -> bool:
-    if not stat.S_ISREG(found.lstat().st_mode):
-        raise StoreError(f"{found} is not a plain file; move it away")
-    return filecmp.cmp(written, found, shallow=False)
+def _make_young(descriptor: int) -> None:
+    """Move a file's time to now, and by a nanosecond at least: the clock of a file system may be slow to tick."""
+    now = max(time.time_ns(), os.fstat(descriptor).st_mtime_ns + 1)
+    try:
+        os.utime(descriptor, ns=(now, now))
+    except PermissionError:
+        # Who may write a file of another user may not choose its time.
+        os.utime(descriptor)
+
+
+def _mark(found: os.stat_result) -> str:
+    return f"{found.st_ino} {found.st_mtime_ns}"
 
 
 def _read_at(descriptor: int, offset: int, length: int) -> bytes:
@@ -227,7 +276,7 @@ def _walk(folder: Path, root: Path) -> Iterator[Listed]:
         if stat.S_ISDIR(found.st_mode):
             yield from _walk(path, root)
         elif stat.S_ISREG(found.st_mode):
-            yield Listed(name, found.st_size, found.st_mtime)
+            yield Listed(name, found.st_size, found.st_mtime, _mark(found))
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:

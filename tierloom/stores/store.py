@@ -20,11 +20,12 @@ class Revision:
 @dataclass(frozen=True, slots=True)
 class Listed:
     """One object in a listing. `bytes` is its length, `modified` seconds since the epoch: when it was created or
-    last renewed."""
+    last renewed. `mark` is opaque: by it `remove` knows whether the object is still as it was listed."""
 
     name: str
     bytes: int
     modified: float
+    mark: str
 
 
 class Store(Protocol):
@@ -80,7 +81,7 @@ class Store(Protocol):
     def remove(self, listed: Listed) -> bool:
         """Remove an object if it is still as it was listed; False when it is gone, or was renewed meanwhile.
 
-        For maintenance only. Against `renew` and `create` of the same object it is atomic.
+        For maintenance only. Against `renew`, `create` and `swap` of the same object it is atomic.
         """
 
     def list(self, prefix: str) -> Iterator[Listed]:
