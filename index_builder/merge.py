@@ -47,25 +47,29 @@ NOBODY = deletion_vector.to_bytes(())
 def merge_vector_shards(task: MergeTask, store: Store) -> VectorShard | None:
     """Store one shard with the live rows of all, sorted by (key, ordinal); None when nothing lives.
 
-    A merge of one shard without dead rows is that shard; one that is stored already is reused. Memory: the
-    texts of the rows, and one row group of the vectors. Raises `CheckpointMismatch` when they are of two.
+    A merge of one shard without dead rows is that shard; one that is stored already is reused. Memory: one row
+    group of each shard. Raises `CheckpointMismatch` when they are of two.
     """
     common_checkpoint(task.shards)
     if task.changes_nothing:
         return task.shards[0]
+    name = names.vector_shard(task.digest)
     with TemporaryDirectory(dir=store.scratch(), prefix="merge-") as folder:
-        files = ObjectFiles(store, Path(folder))
-        name = names.vector_shard(task.digest)
-        if store.size(name) is None:
-            shards = [files.shard(shard) for shard in task.shards]
-            order = _order(shards, task.dead)
-            if not len(order.row):
-                return None
-            path = Path(folder) / "merged.parquet"
-            with writing(path, shards[0].schema) as writer:
-                _copy(shards, order, writer)
-            return store_vector_shard(path, writer.sha256, name, store, Path(folder))
-        return describe_vector_shard(name, store, Path(folder))
+        if store.renew(name):
+            return describe_vector_shard(name, store, Path(folder))
+        return _merged(task, name, store, Path(folder))
+
+
+def merged_rows(task: MergeTask, files: ObjectFiles) -> tuple[NDArray[np.int64], ...]:
+    """Where the rows of a merge went: int64 (rows,) for each of its shards, the row in the merged shard, or -1 for
+    one that was dead."""
+    shards = [files.shard(shard) for shard in task.shards]
+    order = _order(shards, task.dead)
+    went = tuple(np.full(shard.rows, -1, dtype=np.int64) for shard in shards)
+    for at, rows in enumerate(went):
+        here = np.flatnonzero(order.shard == at)
+        rows[order.row[here]] = here
+    return went
 
 
 def plan_merges(shards: Sequence[VectorShard], dead: Sequence[NDArray[np.int64]], max_rows: int) -> list[MergeTask]:
@@ -85,6 +89,18 @@ def plan_merges(shards: Sequence[VectorShard], dead: Sequence[NDArray[np.int64]]
 
 def _task(shards: Sequence[VectorShard], dead: Sequence[NDArray[np.int64]]) -> MergeTask:
     return MergeTask(tuple(shards), tuple(deletion_vector.to_bytes(rows.tolist()) for rows in dead))
+
+
+def _merged(task: MergeTask, name: str, store: Store, folder: Path) -> VectorShard | None:
+    files = ObjectFiles(store, folder)
+    shards = [files.shard(shard) for shard in task.shards]
+    order = _order(shards, task.dead)
+    if not len(order.row):
+        return None
+    path = folder / "merged.parquet"
+    with writing(path, shards[0].schema) as writer:
+        _copy(shards, order, writer)
+    return store_vector_shard(path, writer.sha256, name, store, folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,24 +124,42 @@ def _order(shards: Sequence[ShardColumns], dead: Sequence[bytes]) -> _Order:
 
 
 def _copy(shards: Sequence[ShardColumns], order: _Order, writer: ShardWriter) -> None:
-    texts = pa.concat_tables([shard.read_all(VARIABLE) for shard in shards])
-    begins = np.concatenate([[0], np.cumsum([shard.rows for shard in shards])[:-1]])
+    texts = [_Texts(shard) for shard in shards]
     for start in range(0, len(order.row), ROW_GROUP_ROWS):
-        part = _Order(order.shard[start : start + ROW_GROUP_ROWS], order.row[start : start + ROW_GROUP_ROWS])
-        described = texts.take(pa.array(begins[part.shard] + part.row)).combine_chunks()
-        writer.append(_rows(shards, part, described))
+        end = start + ROW_GROUP_ROWS
+        writer.append(_rows(shards, texts, _Order(order.shard[start:end], order.row[start:end])))
 
 
-def _rows(shards: Sequence[ShardColumns], part: _Order, described: pa.Table) -> Rows:
-    schema = shards[0].schema
-    fixed = {name: _gathered(shards, part, name) for name in schema.widths}
+def _rows(shards: Sequence[ShardColumns], texts: Sequence["_Texts"], part: _Order) -> Rows:
+    """One row group of the merged shard."""
+    by_shard = np.lexsort((part.row, part.shard))
+    place = np.argsort(by_shard)
+    taken = [(at, part.row[by_shard][part.shard[by_shard] == at]) for at in np.unique(part.shard).tolist()]
+    described = pa.concat_tables([texts[at].read(rows) for at, rows in taken]).take(pa.array(place)).combine_chunks()
+    fixed: dict[str, NDArray[Any]] = {
+        name: np.concatenate([shards[at].gather(name, rows) for at, rows in taken])[place]
+        for name in shards[0].schema.widths
+    }
     return Rows(**fixed, **{name: described[name] for name in VARIABLE})
 
 
-def _gathered(shards: Sequence[ShardColumns], part: _Order, name: str) -> NDArray[Any]:
-    order = np.argsort(part.shard, kind="stable")
-    gathered = [shards[at].gather(name, part.row[part.shard == at]) for at in np.unique(part.shard)]
-    joined = np.concatenate(gathered)
-    out = np.empty_like(joined)
-    out[order] = joined
-    return out
+class _Texts:
+    """The variable-width columns of a shard that is read from its first row to its last: no row group is decoded
+    twice, and one is held."""
+
+    def __init__(self, shard: ShardColumns) -> None:
+        self._shard = shard
+        self._number = -1
+        self._table = pa.table({})
+
+    def read(self, rows: NDArray[np.int64]) -> pa.Table:
+        """Those rows (ascending)."""
+        groups = rows // ROW_GROUP_ROWS
+        return pa.concat_tables([self._taken(number, rows[groups == number]) for number in np.unique(groups).tolist()])
+
+    def _taken(self, number: int, rows: NDArray[np.int64]) -> pa.Table:
+        begin = number * ROW_GROUP_ROWS
+        if number != self._number:
+            end = min(begin + ROW_GROUP_ROWS, self._shard.rows)
+            self._number, self._table = number, self._shard.read(VARIABLE, np.arange(begin, end))
+        return self._table.take(pa.array(rows - begin))
