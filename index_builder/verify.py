@@ -1,13 +1,14 @@
 """Checking a stored index shard against the vector shards that it was built from."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from usearch.index import Index
+from usearch.index import BatchMatches, Index
 
 from tierloom.errors import VerificationError
-from tierloom.index_reader import ROW_BITS, IndexReader, open_view, read_alias_pairs
+from tierloom.index_reader import ROW_BITS, is_scanned, open_view, read_alias_pairs
 from tierloom.manifest import IndexShard, VectorShard
 from tierloom.object_files import ObjectFiles
 
@@ -31,7 +32,7 @@ def verify_index_shard(shard: IndexShard, vector_shards: Sequence[VectorShard], 
     view = open_view(files.path(shard), shard, key_lookups=True)
     _check_shape(view, shard)
     _check_rows(view, shard, vector_shards, files)
-    _check_found(shard, vector_shards, files)
+    _check_found(view, shard, vector_shards, files)
 
 
 def _check_shape(view: Index, shard: IndexShard) -> None:
@@ -51,34 +52,49 @@ def _check_rows(view: Index, shard: IndexShard, vector_shards: Sequence[VectorSh
         raise VerificationError(f"{shard.path}: its {len(found)} keys are not the {len(expected)} rows it should hold")
 
 
-def _check_found(shard: IndexShard, vector_shards: Sequence[VectorShard], files: ObjectFiles) -> None:
-    reader = IndexReader(shard, files.path(shard), files.path(shard.aliases) if shard.aliases else None)
-    found = [
-        _finds(reader, key, code)
-        for position, stored in enumerate(vector_shards)
-        for key, code in _sample(position, stored, shard, -(-_SAMPLE // len(vector_shards)), files)
-    ]
-    if sum(found) < _MIN_SHARE_FOUND * len(found):
+def _check_found(view: Index, shard: IndexShard, vector_shards: Sequence[VectorShard], files: ObjectFiles) -> None:
+    keys, codes = _sample(shard, vector_shards, files)
+    found = int(_are_found(view, _indexed(keys, shard, files), codes).sum())
+    if found < _MIN_SHARE_FOUND * len(keys):
         raise VerificationError(
-            f"{shard.path}: only {sum(found)} of {len(found)} sampled rows are found by their own codes; "
+            f"{shard.path}: only {found} of {len(keys)} sampled rows are found by their own codes; "
             f"build the tier with a larger connectivity or expansion"
         )
 
 
-def _finds(reader: IndexReader, key: np.uint64, code: NDArray[np.int8]) -> bool:
-    """Whether a row is among the nearest to its own code, or they all point exactly where it does."""
-    nearest = reader.search(code, _NEIGHBOURS)
-    return bool(np.isin(key, nearest.keys)) or float(nearest.distances[-1]) < _SAME_DIRECTION
+def _are_found(view: Index, keys: NDArray[np.uint64], codes: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Whether each key is among the nearest to its code, or they all point exactly where that does."""
+    count = min(_NEIGHBOURS, len(view))
+    # The first code twice: of a single query, usearch's answer has no dimension of queries.
+    asked = np.concatenate([codes[:1], codes])
+    nearest = cast(BatchMatches, view.search(asked, count, threads=1, exact=is_scanned(len(view), count)))
+    counts = nearest.counts[1:].astype(np.int64)
+    answered = np.arange(count) < counts[:, np.newaxis]
+    among = ((nearest.keys[1:] == keys[:, np.newaxis]) & answered).any(axis=1)
+    last = nearest.distances[1:][np.arange(len(keys)), counts - 1]
+    found: NDArray[np.bool_] = among | ((counts > 0) & (last < _SAME_DIRECTION))
+    return found
+
+
+def _indexed(keys: NDArray[np.uint64], shard: IndexShard, files: ObjectFiles) -> NDArray[np.uint64]:
+    """The keys under which the codes of these rows are in the graph: of an alias, that of its twin."""
+    if shard.aliases is None:
+        return keys
+    pairs = read_alias_pairs(shard.aliases, files.path(shard.aliases))
+    indexed, further = pairs[np.argsort(pairs[:, 1])].T
+    at = np.minimum(np.searchsorted(further, keys), len(further) - 1)
+    return np.where(further[at] == keys, indexed[at], keys)
 
 
 def _sample(
-    position: int, stored: VectorShard, shard: IndexShard, count: int, files: ObjectFiles
-) -> list[tuple[np.uint64, NDArray[np.int8]]]:
-    """Evenly spaced rows of a vector shard: their keys and codes."""
-    rows = np.linspace(0, stored.rows - 1, min(count, stored.rows), dtype=np.int64)
-    prefixes = files.shard(stored).gather("prefix", rows)
-    codes = np.ascontiguousarray(prefixes[:, : shard.parameters.dimensions])
-    return list(zip(_keys(position, rows), codes, strict=True))
+    shard: IndexShard, vector_shards: Sequence[VectorShard], files: ObjectFiles
+) -> tuple[NDArray[np.uint64], NDArray[np.int8]]:
+    """Evenly spaced rows of each vector shard: their keys and codes."""
+    count = -(-_SAMPLE // len(vector_shards))
+    rows = [np.linspace(0, stored.rows - 1, min(count, stored.rows), dtype=np.int64) for stored in vector_shards]
+    keys = [_keys(position, here) for position, here in enumerate(rows)]
+    codes = [files.shard(stored).gather("prefix", here) for stored, here in zip(vector_shards, rows, strict=True)]
+    return np.concatenate(keys), np.ascontiguousarray(np.concatenate(codes)[:, : shard.parameters.dimensions])
 
 
 def _keys(position: int, rows: NDArray[np.int64]) -> NDArray[np.uint64]:

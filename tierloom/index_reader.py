@@ -29,6 +29,11 @@ class Found:
     distances: NDArray[np.float32]
 
 
+def is_scanned(codes: int, count: int) -> bool:
+    """Whether the `count` nearest of so many codes are looked for by a scan, not along the graph."""
+    return codes <= SCAN_CODES or count * SCAN_SHARE >= codes
+
+
 def split_keys(keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Positions of vector shards and rows in them, from keys."""
     return (keys >> np.uint64(ROW_BITS)).astype(np.int64), (keys & np.uint64((1 << ROW_BITS) - 1)).astype(np.int64)
@@ -50,8 +55,7 @@ class IndexReader:
     def search(self, code: NDArray[np.int8], count: int) -> Found:
         """The nearest rows to a code (dimensions,): at least `count` if there are as many."""
         codes = self.shard.codes
-        scan = codes <= SCAN_CODES or count * SCAN_SHARE >= codes
-        matches = self._view().search(code, min(count, codes), threads=1, exact=scan)
+        matches = self._view().search(code, min(count, codes), threads=1, exact=is_scanned(codes, count))
         return self._with_aliases(Found(matches.keys.astype(np.uint64), matches.distances))
 
     def _with_aliases(self, found: Found) -> Found:
