@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest_plugins = ["tests.engines.gcs_server"]
+pytest_plugins = ["tests.engines.flink", "tests.engines.gcs_server", "tests.engines.prism"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
