@@ -7,12 +7,27 @@ import re
 
 LATEST = "latest"
 
+# What the names of each kind begin with.
+MANIFESTS = "manifests/"
+CHANNELS = "channels/"
+CHECKPOINTS = "checkpoints/"
+VECTOR_SHARDS = "shards/"
+DELETES = "deletes/"
+INDEXES = "indexes/"
+DEAD_LETTERS = "dead-letters/"
+RUNS = "runs/"
+TOMBSTONES = "tombstones/"
+SEEN_FILES = "files/"
+LEASES = "leases/"
+ERASURES = "erasures/"
+PROBES = "probes/"
+
 _SEGMENT = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
 _MANIFEST = re.compile(r"manifests/([0-9]{12})\.json")
 
 
 def manifest(version: int) -> str:
-    return f"manifests/{version:012d}.json"
+    return f"{MANIFESTS}{version:012d}.json"
 
 
 def manifest_version(name: str) -> int | None:
@@ -22,51 +37,55 @@ def manifest_version(name: str) -> int | None:
 
 
 def channel(name: str) -> str:
-    return f"channels/{name}.json"
+    return f"{CHANNELS}{name}.json"
 
 
 def checkpoint(fingerprint: str) -> str:
-    return f"checkpoints/{fingerprint}.json"
+    return f"{CHECKPOINTS}{fingerprint}.json"
 
 
 def vector_shard(digest: str) -> str:
-    return f"shards/{digest}.parquet"
+    return f"{VECTOR_SHARDS}{digest}.parquet"
 
 
 def deletes(digest: str) -> str:
-    return f"deletes/{digest}.roaring"
+    return f"{DELETES}{digest}.roaring"
 
 
 def index_shard(tier: str, digest: str) -> str:
-    return f"indexes/{tier}/{digest}.usearch"
+    return f"{INDEXES}{tier}/{digest}.usearch"
 
 
 def aliases(tier: str, digest: str) -> str:
-    return f"indexes/{tier}/{digest}.aliases"
+    return f"{INDEXES}{tier}/{digest}.aliases"
 
 
 def dead_letters(run: str, part: str) -> str:
-    return f"dead-letters/{run}/{part}.jsonl"
+    return f"{DEAD_LETTERS}{run}/{part}.jsonl"
 
 
 def run(run_id: str) -> str:
-    return f"runs/{run_id}.json"
+    return f"{RUNS}{run_id}.json"
 
 
 def tombstones(digest: str) -> str:
-    return f"tombstones/{digest}.parquet"
+    return f"{TOMBSTONES}{digest}.parquet"
 
 
 def seen_files(digest: str) -> str:
-    return f"files/{digest}.parquet"
+    return f"{SEEN_FILES}{digest}.parquet"
 
 
 def lease(lease_id: str) -> str:
-    return f"leases/{lease_id}.json"
+    return f"{LEASES}{lease_id}.json"
 
 
 def erasure(run_id: str) -> str:
-    return f"erasures/{run_id}.json"
+    return f"{ERASURES}{run_id}.json"
+
+
+def probe(token: str) -> str:
+    return f"{PROBES}{token}"
 
 
 def is_safe(name: str) -> bool:

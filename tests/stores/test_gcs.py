@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import resource
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,9 +19,10 @@ from urllib3 import HTTPResponse
 
 from tests.engines.gcs_server import GcsBucket
 from tests.stores.contract import StoreContract
-from tierloom.errors import AlreadyExists, RevisionMismatch, StoreError
+from tierloom.errors import AlreadyExists, PreconditionsIgnored, RevisionMismatch, StoreError
 from tierloom.stores import gcs
 from tierloom.stores.gcs import GcsStore
+from tierloom.stores.probing import probe_preconditions
 from tierloom.stores.store import Store
 
 pytestmark = pytest.mark.engine
@@ -110,6 +112,14 @@ def shorten_answer(request: PreparedRequest, answer: Answer) -> Response:
     half = len(response.content) // 2
     response.headers["Content-Length"] = str(half)
     return _with_body(response, response.content[:half])
+
+
+def drop_precondition(request: PreparedRequest, answer: Answer) -> Response:
+    """As a proxy that knows only some parameters."""
+    assert request.url
+    request.url, dropped = re.subn("&ifGenerationMatch=0", "", request.url)
+    assert dropped
+    return answer(request)
 
 
 def _with_body(response: Response, body: bytes) -> Response:
@@ -253,6 +263,16 @@ def test_a_swapper_takes_no_rival_for_itself(store: GcsStore, gcs_bucket: GcsBuc
     network.faults = [meanwhile(lambda: rival.swap("a", b"2", first), none)]
     with pytest.raises(RevisionMismatch, match=f"gs://{gcs_bucket.name}/a"):
         store.swap("a", b"2", first)
+
+
+def test_a_server_that_ignores_preconditions_is_refused(
+    store: GcsStore, gcs_bucket: GcsBucket, network: FaultyNetwork
+) -> None:
+    probe_preconditions(store)
+    network.faults = [drop_precondition] * 2
+    with pytest.raises(PreconditionsIgnored, match=f"gs://{gcs_bucket.name} lets an object be replaced"):
+        probe_preconditions(store)
+    assert gcs_bucket.keys() == []
 
 
 def test_a_missing_bucket_is_no_missing_object(gcs_bucket: GcsBucket, tmp_path: Path) -> None:
