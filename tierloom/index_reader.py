@@ -13,7 +13,8 @@ from tierloom.manifest import Aliases, IndexShard
 
 ROW_BITS = 32
 
-# Below this many codes a scan is faster than the graph, and exact (measured: break-even near 2,000).
+# Up to so many codes a scan is faster than the graph, and exact (measured: break-even near 2,000). Never lower it:
+# the graphs of such small shards are built without care for their edges (`index_builder.build`).
 SCAN_CODES = 2048
 
 # So it is when one in this many codes is wanted (measured: break-even at 1 in 40 of 50,000), and a graph asked

@@ -163,10 +163,17 @@ def test_other_inputs_have_another_name(store: LocalStore) -> None:
         IndexTask(TIER, (second, first)),
         IndexTask(TIER, (first,)),
         IndexTask(msgspec.structs.replace(TIER, dimensions=4), (first,)),
-        IndexTask(msgspec.structs.replace(TIER, connectivity=8), (first,)),
-        IndexTask(msgspec.structs.replace(TIER, expansion_add=64), (first,)),
+        IndexTask(msgspec.structs.replace(TIER, connectivity=2), (first,)),
+        IndexTask(msgspec.structs.replace(TIER, expansion_add=2), (first,)),
     ]
     assert len({task.digest for task in tasks}) == len(tasks)
+
+
+@pytest.mark.parametrize(("rows", "scanned"), [(SCAN_CODES, True), (SCAN_CODES + 1, False)])
+def test_only_a_graph_that_is_scanned_is_built_with_few_edges(store: LocalStore, rows: int, scanned: bool) -> None:
+    built = build_index_shard(IndexTask(TIER, (repeated(store, "a", rows, rows),)), store)
+    stated = (built.parameters.connectivity, built.parameters.expansion_add)
+    assert (stated != (TIER.connectivity, TIER.expansion_add)) == scanned
 
 
 def test_a_stored_index_shard_is_reused(store: LocalStore) -> None:
