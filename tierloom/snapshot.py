@@ -18,6 +18,7 @@ from tierloom.embedders.embedder import Embedder
 from tierloom.embedders.opening import embed_query, open_embedder
 from tierloom.errors import CheckpointMismatch, QueryError
 from tierloom.index_reader import IndexReader
+from tierloom.lease import Lease
 from tierloom.manifest import IndexShard, Manifest
 from tierloom.object_files import ObjectFiles
 from tierloom.search import Candidates, TierShard
@@ -59,9 +60,12 @@ class Snapshot:
     What a call needs is fetched and verified when it is first needed, and mapped from then on.
     """
 
-    def __init__(self, manifest: Manifest, checkpoint: Checkpoint, files: ObjectFiles) -> None:
+    def __init__(
+        self, manifest: Manifest, checkpoint: Checkpoint, files: ObjectFiles, lease: Lease | None = None
+    ) -> None:
         self.manifest = manifest
         self.checkpoint = checkpoint
+        self.lease = lease
         self._files = files
         self._opening = threading.RLock()
         self._tiers: dict[str, list[TierShard]] = {}
@@ -134,12 +138,14 @@ class Snapshot:
                 yield from _chunks_of(live, rows, vectors)
 
     def close(self) -> None:
-        """Let go of files and of the embedder. Hits and chunks that were returned stay valid."""
+        """Let go of files, of the embedder and of the lease. Hits and chunks that were returned stay valid."""
         if (embedder := self.__dict__.pop("_embedder", None)) is not None:
             embedder.close()
         self._tiers.clear()
         self.__dict__.pop("_live_shards", None)
         self._files.forget()
+        if self.lease is not None:
+            self.lease.close()
 
     def __enter__(self) -> "Snapshot":
         return self

@@ -1,4 +1,10 @@
-"""Finding and reading versions. A channel is only a hint of the newest: a manifest that exists is the truth."""
+"""Finding and reading versions. A channel is only a hint of the newest: a manifest that exists is the truth.
+
+Versions are retired (`index_builder.upkeep.collect`): below the newest there may be holes, and what was found a
+moment ago may be gone. Numbers are never used again.
+"""
+
+from collections.abc import Sequence
 
 from tierloom import names
 from tierloom.channel import read_channel
@@ -14,26 +20,62 @@ def head_version(store: Store) -> int:
     Manifests are created in order, so the newest is found from the `latest` channel by asking for the next
     one until there is none.
     """
-    seen = read_channel(store, names.LATEST)
-    version = seen[0].version if seen else 0
-    if store.size(names.manifest(version)) is None:
-        raise NotACollection(f"{store.url} holds no collection; make one with: tierloom init {store.url} --model ...")
+    version = _hint(store)
+    while store.size(names.manifest(version)) is None:
+        # Others may have published since the hint was read, and retired what it names.
+        if (newer := _hint(store)) == version:
+            raise NotACollection(
+                f"{store.url} holds no collection; make one with: tierloom init {store.url} --model ..."
+            )
+        version = newer
     while store.size(names.manifest(version + 1)) is not None:
         version += 1
     return version
 
 
+def _hint(store: Store) -> int:
+    seen = read_channel(store, names.LATEST)
+    return seen[0].version if seen else 0
+
+
 def read_manifest(store: Store, version: int) -> Manifest:
-    """The manifest of a version. Raises `InputError` when there is no such version."""
+    """The manifest of a version. Raises `InputError` when there is no such version, or none any more."""
     try:
         return Manifest.from_bytes(store.read(names.manifest(version)), version)
     except NotFound as error:
-        raise InputError(f"{store.url} has no version {version}; the newest is {head_version(store)}") from error
+        newest = head_version(store)
+        if not 0 <= version <= newest:
+            raise InputError(f"{store.url} has no version {version}; the newest is {newest}") from error
+        kept = spans(stored_versions(store))
+        raise InputError(f"version {version} of {store.url} was retired; there still are {kept}") from error
 
 
 def read_head(store: Store) -> Manifest:
     """The newest manifest. Raises `NotACollection`."""
-    return read_manifest(store, head_version(store))
+    while True:
+        version = head_version(store)
+        try:
+            return Manifest.from_bytes(store.read(names.manifest(version)), version)
+        except NotFound:
+            # Newer versions took its place in this very moment.
+            continue
+
+
+def stored_versions(store: Store) -> list[int]:
+    """Every version that there is now, ascending. For people and for maintenance: a listing is never truth."""
+    listed = (names.manifest_version(found.name) for found in store.list(names.MANIFESTS))
+    return sorted(version for version in listed if version is not None)
+
+
+def spans(versions: Sequence[int]) -> str:
+    """Ascending numbers for people: `0, 3, 7-12`."""
+    runs: list[list[int]] = []
+    for version in versions:
+        if runs and runs[-1][-1] == version - 1:
+            runs[-1][1:] = [version]
+        else:
+            runs.append([version])
+    return ", ".join("-".join(map(str, run)) for run in runs)
 
 
 def channel_version(store: Store, channel: str) -> int:
