@@ -1,6 +1,7 @@
 """The commit loop: a new version is a manifest created if absent; who loses the race decides again."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 
@@ -16,14 +17,16 @@ from tierloom.versions import read_head, read_manifest
 # Each lost race means that another writer made progress.
 MAX_RACES = 100
 
+_AT_ONCE = 16
+
 
 def commit(store: Store, change: Callable[[Manifest], Manifest | None]) -> Manifest:
     """Publish what `change` makes of the newest manifest; return the published manifest.
 
     `change` is given the head and answers with its successor (but for `parent`, which is set here), or None when
     there is nothing to publish: then the head is returned. It is asked again after each lost race, with the new
-    head. Raises `CommitConflict` after `MAX_RACES` of them, and whatever `Manifest.from_bytes` has against the
-    successor.
+    head. Raises `CommitConflict` after `MAX_RACES` of them, or when an object that the successor names is not there any
+    more, and whatever `Manifest.from_bytes` has against the successor.
     """
     for _ in range(MAX_RACES):
         head = read_head(store)
@@ -33,6 +36,7 @@ def commit(store: Store, change: Callable[[Manifest], Manifest | None]) -> Manif
         if proposal.version != head.version + 1:
             raise CommitConflict(f"version {proposal.version} proposed on top of {head.version}")
         proposal = msgspec.structs.replace(proposal, parent=head.digest())
+        _claim(store, head, proposal)
         try:
             store.create(names.manifest(proposal.version), _readable(proposal))
         except AlreadyExists:
@@ -42,6 +46,22 @@ def commit(store: Store, change: Callable[[Manifest], Manifest | None]) -> Manif
             return proposal
         _take_back(store, proposal)
     raise CommitConflict(f"{store.url}: lost {MAX_RACES} races for the next version; fewer writers would help")
+
+
+def _claim(store: Store, head: Manifest, proposal: Manifest) -> None:
+    """Make what a proposal adds as young as it is: no maintenance removes it before the version is there.
+
+    Raises `CommitConflict` when some of it is gone: what no version names is not kept for ever.
+    """
+    known = {stored.path for stored in head.objects()}
+    added = [stored.path for stored in proposal.objects() if stored.path not in known]
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="claim") as pool:
+        found = list(pool.map(store.renew, added))
+    if gone := [path for path, there in zip(added, found, strict=True) if not there]:
+        raise CommitConflict(
+            f"{gone[0]} (one of {len(gone)} objects) was removed before it was published: this run took longer than "
+            "the grace period of `tierloom gc`; run it again, and the next gc with a longer --grace"
+        )
 
 
 def _is_in_the_chain(store: Store, created: Manifest) -> bool:

@@ -2,10 +2,17 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tierloom import names
 from tierloom.digest import bytes_digest
 from tierloom.errors import AlreadyExists
-from tierloom.manifest import Footer, StoredObject, VectorShard
+from tierloom.manifest import Deletes, Footer, StoredObject, VectorShard
+from tierloom.shards import deletion_vector
 from tierloom.shards.mapped import MappedShard
 from tierloom.shards.writer import sha256_of
 from tierloom.stores.store import Store
@@ -21,7 +28,9 @@ def store_file(path: Path, name: str, store: Store, folder: Path) -> StoredObjec
     try:
         store.create_from_file(name, path)
     except AlreadyExists:
-        return describe_object(name, store, folder)
+        if store.renew(name):
+            return describe_object(name, store, folder)
+        return store_file(path, name, store, folder)
     return written
 
 
@@ -31,8 +40,21 @@ def store_vector_shard(path: Path, sha256: str, name: str, store: Store, folder:
     try:
         store.create_from_file(name, path)
     except AlreadyExists:
-        return describe_vector_shard(name, store, folder)
+        if store.renew(name):
+            return describe_vector_shard(name, store, folder)
+        return store_vector_shard(path, sha256, name, store, folder)
     return written
+
+
+def with_dead_rows(shard: VectorShard, rows: NDArray[np.integer[Any]], store: Store) -> VectorShard:
+    """The same shard with exactly these rows (n,) dead; their bitmap is stored."""
+    if not len(rows):
+        return msgspec.structs.replace(shard, deletes=None)
+    data = deletion_vector.to_bytes(rows.tolist())
+    sha256 = bytes_digest(data)
+    name = names.deletes(bytes_digest(f"{shard.path} {sha256}".encode())[:40])
+    store.create(name, data)
+    return msgspec.structs.replace(shard, deletes=Deletes(path=name, bytes=len(data), sha256=sha256, rows=len(rows)))
 
 
 def describe_object(name: str, store: Store, folder: Path) -> StoredObject:

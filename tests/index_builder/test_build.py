@@ -182,7 +182,9 @@ def test_a_stored_index_shard_is_reused(store: LocalStore) -> None:
     before = (store.root / built.path).stat()
     assert build_index_shard(IndexTask(TIER, shards), store) == built
     after = (store.root / built.path).stat()
-    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert after.st_ino == before.st_ino
+    # It is as young as a new one: what collects garbage spares it.
+    assert after.st_mtime_ns > before.st_mtime_ns
     assert list(store.scratch().iterdir()) == []
 
 
