@@ -1,7 +1,9 @@
 """A vector shard of a manifest together with which of its rows live."""
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -58,6 +60,20 @@ class LiveShard:
 
 
 def of_each(work: Callable[..., T], shards: Sequence[LiveShard], *more: Sequence[Any]) -> list[T]:
-    """`work` of each shard, and of what goes with it in `more`; several at a time, the results in order."""
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="shards") as pool:
-        return list(pool.map(work, shards, *more))
+    """`work` of each shard, and of what goes with it in `more`; several at a time, the results in order.
+
+    `work` must not call this itself.
+    """
+    if len(shards) < 2:
+        return list(map(work, shards, *more))
+    return list(_pool().map(work, shards, *more))
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    """Kept: to start the threads takes longer than to ask some mapped shards."""
+    return ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="shards")
+
+
+# Threads do not come along.
+os.register_at_fork(after_in_child=_pool.cache_clear)
