@@ -1,0 +1,162 @@
+"""A bundle of changes becomes stored vector shards, and one small outcome.
+
+Its steps are fused here and not by the runner: shards, deletions, letters and counts of the same changes arrive in
+one piece, or a pane that fires between them would hold documents whose counts do not add up.
+"""
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindow, TimestampedValue
+from apache_beam.utils.timestamp import MIN_TIMESTAMP, Duration, Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
+
+from tierloom.dead_letter import DeadLetter
+from tierloom.document import Deletion, Document
+from tierloom.manifest import DeadLetters
+from transforms.chunk import ChunkDoFn
+from transforms.compare import CompareDoFn
+from transforms.dead_letters import StoreLettersDoFn
+from transforms.elements import EventBlock, Place, ShardReceipt, Tally
+from transforms.embed import EmbedDoFn
+from transforms.inline import InlineStep, aside
+from transforms.job import Job
+from transforms.quantize import QuantizeDoFn
+from transforms.reuse import ReuseDoFn
+from transforms.write import WriteVectorShardDoFn
+
+# How far event time may be behind before what comes is moved forward: into a window that is still open.
+LATENESS: Final = Duration.of(86_400)
+_OLDEST: Final = Duration.of(43_200)
+# A bundle of more characters is taken in parts.
+_LARGEST: Final = 2 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Consecutive changes of one partition of a source, from position `start` up to `stop`, and what began there.
+
+    `first` is the position at which the pipeline took up the partition. A source that keeps no positions has ""
+    as its partition.
+    """
+
+    events: tuple[Document | Deletion | DeadLetter, ...]
+    partition: str = ""
+    first: int = 0
+    start: int = 0
+    stop: int = 0
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it holds."""
+        return sum(len(event.text) if isinstance(event, Document) else 64 for event in self.events)
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """The positions that a bundle took of one partition."""
+
+    partition: str
+    first: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class BundleOutcome:
+    """What became of a bundle of changes: all that crosses a shuffle. `bundle` is never given twice."""
+
+    bundle: str
+    tally: Tally
+    receipts: tuple[ShardReceipt, ...]
+    deletions: tuple[Deletion, ...]
+    letters: tuple[DeadLetters, ...]
+    passed: tuple[Passed, ...]
+
+
+class ShardSteps:
+    """From events to stored vector shards, with DoFns that live across bundles. For one thread."""
+
+    def __init__(self, job: Job) -> None:
+        self._compare = InlineStep(CompareDoFn(job))
+        self._chunk = InlineStep(ChunkDoFn(job))
+        self._reuse = InlineStep(ReuseDoFn(job))
+        self._embed = InlineStep(EmbedDoFn(job))
+        self._quantize = InlineStep(QuantizeDoFn(job))
+        self._write = InlineStep(WriteVectorShardDoFn(job))
+        self._letters = InlineStep(StoreLettersDoFn(job))
+
+    def run(self, spans: Sequence[Span]) -> BundleOutcome:
+        """Everything that these changes come to, but for its publication."""
+        every = [event for span in spans for event in span.events]
+        events = tuple(event for event in every if not isinstance(event, DeadLetter))
+        others = aside()
+        changed = self._compare.bundle([EventBlock(Place(0, 0), events)] if events else [], others=others)
+        chunks = self._chunk.bundle(changed, others=others)
+        embedded = self._embed.bundle(self._reuse.bundle(chunks, others=others), others=others)
+        receipts = [*self._write.bundle(self._quantize.bundle(embedded, others=others), others=others)]
+        letters = [event for event in every if isinstance(event, DeadLetter)] + others["letters"]
+        return BundleOutcome(
+            bundle=uuid.uuid4().hex,
+            tally=sum(others["tally"], Tally(read=len(every))),
+            receipts=(*receipts, *others["finished"]),
+            deletions=tuple(deletion for some in others["deletions"] for deletion in some),
+            letters=tuple(self._letters.bundle([letters] if letters else [], others=others)),
+            passed=tuple(Passed(span.partition, span.first, span.start, span.stop) for span in spans if span.partition),
+        )
+
+    def close(self) -> None:
+        """Let go of the model and of threads."""
+        for step in (self._compare, self._chunk, self._reuse, self._embed, self._quantize, self._write, self._letters):
+            step.close()
+
+
+class ShardBundleDoFn(beam.DoFn):
+    """Spans -> BundleOutcomes, at the end of a bundle and whenever much has come together."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def setup(self) -> None:
+        self._steps = ShardSteps(self._job)
+
+    def start_bundle(self) -> None:
+        self._spans: list[Span] = []
+        self._newest = MIN_TIMESTAMP
+
+    def process(self, span: Span, timestamp: Timestamp = beam.DoFn.TimestampParam) -> Iterator[TimestampedValue]:
+        self._spans.append(span)
+        self._newest = max(self._newest, timestamp)
+        if sum(held.weight for held in self._spans) >= _LARGEST:
+            yield TimestampedValue(self._outcome(), self._stamp())
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        if self._spans:
+            yield WindowedValue(self._outcome(), self._stamp(), (GlobalWindow(),))
+
+    def teardown(self) -> None:
+        self._steps.close()
+
+    def _outcome(self) -> BundleOutcome:
+        outcome = self._steps.run(self._spans)
+        self._spans = []
+        return outcome
+
+    def _stamp(self) -> Timestamp:
+        """The time of the newest change; of very old ones a later one, so that no runner drops them as too late.
+
+        Who wins is decided by sequences: time says only with which window a change is published.
+        """
+        return max(self._newest, Timestamp.of(time.time()) - _OLDEST)
+
+
+def in_order(outcomes: Sequence[BundleOutcome]) -> list[BundleOutcome]:
+    """Outcomes in an order that does not depend on that of arrival, each with a place of its own."""
+    return [
+        replace(one, receipts=tuple(replace(r, place=r.place._replace(split=at)) for r in one.receipts))
+        for at, one in enumerate(sorted(outcomes, key=lambda one: one.bundle))
+    ]
