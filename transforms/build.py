@@ -1,22 +1,18 @@
 """Building index shards, each in a process of its own."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from functools import partial
-from multiprocessing import get_context
 
 import apache_beam as beam
 
 from index_builder.build import IndexTask, build_index_shard, plan_index_tasks
+from index_builder.build_pool import BuildPool
 from tierloom.manifest import IndexShard
 from tierloom.stores.opening import open_store
 from transforms.job import Job
 from transforms.merge import MergedShard
 from transforms.overlap import OverlappingDoFn
-
-# A process takes a second to start; so many rows are built in a tenth of that.
-SMALL_ROWS = 4096
 
 
 class PlanIndexesDoFn(beam.DoFn):
@@ -33,12 +29,7 @@ class PlanIndexesDoFn(beam.DoFn):
 
 
 class BuildIndexShardDoFn(OverlappingDoFn):
-    """IndexTask -> (IndexTask, IndexShard), built and stored.
-
-    usearch's `add` takes the interpreter's lock for every vector, and crawls beside any other Python thread;
-    a crash in native code must not take the worker along. So builds run in processes of their own, as many as
-    there are processors; those that take less than the start of a process run in a thread.
-    """
+    """IndexTask -> (IndexTask, IndexShard), built and stored; see `index_builder.build_pool` for where."""
 
     step = "build index shards"
 
@@ -47,14 +38,12 @@ class BuildIndexShardDoFn(OverlappingDoFn):
 
     def setup(self) -> None:
         self._store = open_store(self._job.store)
-        self.depth = len(os.sched_getaffinity(0))
-        # A process is started when the first large task asks for it.
-        self.executor = ProcessPoolExecutor(self.depth, mp_context=get_context("spawn"))
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="build")
+        self._pool = BuildPool()
+        # One more than can be built at a time waits for its turn.
+        self.depth = self._pool.processes + 1
 
     def executor_for(self, element: IndexTask) -> Executor:
-        rows = sum(shard.rows for shard in element.vector_shards)
-        return self._thread if rows <= SMALL_ROWS else self.executor
+        return self._pool.executor_for(element)
 
     def work(self, element: IndexTask) -> Callable[[], IndexShard]:
         return partial(build_index_shard, element, self._store)
@@ -63,5 +52,4 @@ class BuildIndexShardDoFn(OverlappingDoFn):
         yield element, result
 
     def teardown(self) -> None:
-        self.executor.shutdown()
-        self._thread.shutdown()
+        self._pool.close()

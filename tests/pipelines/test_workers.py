@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from index_builder.build_pool import SMALL_ROWS
 from tests.embedders.endpoint import Endpoint, error
 from tests.pipelines.command_line import (
     assert_whole,
@@ -16,7 +17,6 @@ from tests.pipelines.command_line import (
     run_apart,
     write_records,
 )
-from transforms.build import SMALL_ROWS
 
 WORKERS = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 
