@@ -19,7 +19,8 @@ TierloomError
 │   ├── RevisionMismatch       compare-and-swap lost to another writer
 │   └── PreconditionsIgnored   the store accepts conditional writes and ignores the condition
 ├── CommitConflict             too many lost races, or a race that rebasing cannot settle
-│   └── SourceHeld             another stream moved the cursor of the same source
+│   ├── SourceHeld             another stream moved the cursor of the same source
+│   └── Overtaken              another writer replaced the shards that were being rewritten
 ├── AccountingError            documents in and documents out do not add up; nothing was published
 ├── VerificationError          a built index shard is not what it should be; nothing was published
 ├── EmbedderError              the model could not be asked
@@ -109,6 +110,10 @@ class CommitConflict(TierloomError):
 
 class SourceHeld(CommitConflict):
     """Another stream moved the cursor of the same source in the meantime."""
+
+
+class Overtaken(CommitConflict):
+    """Another writer replaced the shards that were being rewritten: the work is void, and nothing is lost."""
 
 
 class AccountingError(TierloomError):
