@@ -16,7 +16,7 @@ from tierloom import names
 from tierloom.checkpoint import Checkpoint, Endpoint, Limits, Space
 from tierloom.collection import Chunking, Collection, Sizes, plan_tiers
 from tierloom.creating import create_collection
-from tierloom.document import CONTENT_HASH_BYTES, document_key
+from tierloom.document import CONTENT_HASH_BYTES, document_key, source_key
 from tierloom.manifest import VectorShard
 from tierloom.quantizer import quantize, to_unit_float16
 from tierloom.shards.schema import ROW_GROUP_ROWS, ShardSchema
@@ -124,6 +124,7 @@ def _group(ids: list[str], units: NDArray[np.float16], paragraphs: list[str]) ->
         text=pa.array(paragraphs[:count]),
         metadata=pa.array(["{}"] * count),
         key=np.array([document_key(id_) for id_ in ids], dtype=np.uint64),
+        source=np.full(count, source_key("corpus"), dtype=np.uint64),
         content_hash=np.random.default_rng(count).integers(0, 256, (count, CONTENT_HASH_BYTES), dtype=np.uint8),
         prefix=quantize(units, max(TIERS)),
         vector=units,

@@ -29,7 +29,7 @@ from index_builder.build import IndexTask, build_index_shard, plan_index_tasks
 from index_builder.merge import merge_vector_shards, plan_merges
 from index_builder.verify import verify_index_shard
 from pipelines.beam_options import split_arguments
-from pipelines.running import make_job, run
+from pipelines.running import Work, make_job, run
 from tierloom.commit import commit
 from tierloom.document import Chunk, Document
 from tierloom.manifest import IndexShard, VectorShard
@@ -60,7 +60,7 @@ def pipeline(source: Path, store: Store) -> float:
     """Seconds of what `tierloom ingest` does."""
     began = time.perf_counter()
     job = make_job(store.url, "ingest", Fields())
-    run(job, plan_splits([str(source)], Fields()).splits, split_arguments([])[1])
+    run(job, Work(plan_splits([str(source)], Fields()).splits), split_arguments([])[1])
     return time.perf_counter() - began
 
 
@@ -93,7 +93,7 @@ def _vector_shards(job: Job, source: Path, store: Store, embedder: FreeEmbedder)
     small = []
     for number, split in enumerate(plan_splits([str(source)], Fields()).splits):
         cut = (chunker.cut(document) for document in _documents(read_split(split)))
-        for part, chunks in enumerate(chunk_blocks(cut, job.collection.sizes.block_chunks)):
+        for part, chunks in enumerate(chunk_blocks(cut, job.collection.sizes.small_shard_rows)):
             small.append(_write(Place(number, part), chunks, job, store, embedder))
     nobody = [np.empty(0, np.int64)] * len(small)
     tasks = plan_merges(small, nobody, job.collection.sizes.vector_shard_rows)

@@ -5,6 +5,8 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsList, AsSingleton
 
+from tierloom.document import Deletion
+from tierloom.seen_files import SeenFile
 from transforms.block_coder import register_block_coder
 from transforms.build import BuildIndexShardDoFn, PlanIndexesDoFn
 from transforms.chunk import ChunkDoFn
@@ -13,6 +15,7 @@ from transforms.dead_letters import StoreLetters
 from transforms.embed import EmbeddedBlock, EmbedDoFn
 from transforms.job import Job
 from transforms.merge import MergeDoFn, SettleDoFn
+from transforms.missing import MissingDoFn
 from transforms.publish import PublishDoFn
 from transforms.quantize import QuantizeDoFn
 from transforms.read import ReadDoFn
@@ -49,9 +52,12 @@ class Ingest(beam.PTransform):
     and one manifest publishes them all. Vectors never cross a shuffle: what does is receipts.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, deletions: tuple[Deletion, ...] = (), gone: tuple[SeenFile, ...] = ()) -> None:
+        """`deletions`, and files that are `gone`, are what no split can tell."""
         super().__init__()
         self._job = job
+        self._deletions = deletions
+        self._gone = gone
         register_block_coder()
 
     def expand(self, splits: Any) -> Any:
@@ -59,11 +65,22 @@ class Ingest(beam.PTransform):
 
         # One fused stage: a worker takes a split from its bytes to its vector shards. Nothing may be flattened on
         # the way: a runner may store whole what flows through a Flatten, and FnApiRunner does.
-        read = splits | "read" >> beam.ParDo(ReadDoFn(job)).with_outputs("letters", "tally", main="documents")
-        compared = read.documents | "compare" >> beam.ParDo(CompareDoFn(job)).with_outputs("tally", main="changed")
+        read = splits | "read" >> beam.ParDo(ReadDoFn(job)).with_outputs("letters", "tally", "files", main="events")
+        compared = read.events | "compare" >> beam.ParDo(CompareDoFn(job)).with_outputs(
+            "deletions", "tally", main="changed"
+        )
         chunked = compared.changed | "chunk" >> beam.ParDo(ChunkDoFn(job)).with_outputs("letters", main="chunks")
         receipts, letters = chunked.chunks | "vector shards" >> VectorShards(job)
         tallies = [read.tally, compared.tally]
+        deletions, files = compared.deletions, read.files
+
+        if self._deletions or self._gone:
+            missing = start | "missing" >> beam.ParDo(MissingDoFn(self._deletions, self._gone)).with_outputs(
+                "tally", "files", main="deletions"
+            )
+            deletions = (deletions, missing.deletions) | "all deletions" >> beam.Flatten()
+            files = (files, missing.files) | "all files" >> beam.Flatten()
+            tallies.append(missing.tally)
 
         if job.retry:
             again = start | "read letters" >> beam.ParDo(ReadLettersDoFn(job)).with_outputs("tally", main="chunks")
@@ -77,9 +94,8 @@ class Ingest(beam.PTransform):
         )
 
         # Descriptors only: the small shards of the run become large ones, and those index shards.
-        settled = start | "settle" >> beam.ParDo(SettleDoFn(job), AsList(receipts), AsList(parts)).with_outputs(
-            "settled", main="merges"
-        )
+        settle = beam.ParDo(SettleDoFn(job), AsList(receipts), AsList(deletions), AsList(parts))
+        settled = start | "settle" >> settle.with_outputs("settled", main="merges")
         merged = settled.merges | "spread merges" >> beam.Reshuffle() | "merge" >> beam.ParDo(MergeDoFn(job))
         tasks = start | "plan index shards" >> beam.ParDo(PlanIndexesDoFn(job), AsList(merged))
         built = (
@@ -93,5 +109,6 @@ class Ingest(beam.PTransform):
             AsList(verified),
             AsList(parts),
             AsList(tallies | "tallies" >> beam.Flatten()),
+            AsList(files),
             AsSingleton(settled.settled),
         )

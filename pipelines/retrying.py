@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from pipelines.beam_options import split_arguments
 from pipelines.commands.ingest import show_run
-from pipelines.running import make_job, run
+from pipelines.running import Work, make_job, run
 from tierloom.errors import InputError
-from transforms.base import retried_letters
+from transforms.base import base_of, retried_letters
 from transforms.read import split_of_letter
 from transforms.reading.records import Fields
 
@@ -18,5 +18,6 @@ def retry_letters(store: str, beam_options: Sequence[str], concurrency: int, as_
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}: every open letter is retried")
     job = make_job(store, "dead-letters --retry", Fields(), retry=True, concurrency=concurrency)
-    splits = [split_of_letter(letter) for letter in retried_letters(job) if letter.chunk is None]
-    show_run(run(job, splits, options), store, time.monotonic() - began, as_json)
+    seen = base_of(job).seen
+    splits = [split_of_letter(letter, seen) for letter in retried_letters(job) if letter.chunk is None]
+    show_run(run(job, Work(splits), options), store, time.monotonic() - began, as_json)

@@ -17,10 +17,13 @@ from pipelines.beam_options import new_pipeline
 from pipelines.ingest import Ingest
 from pipelines.progress_display import ProgressDisplay
 from tierloom import errors
+from tierloom.document import Deletion
 from tierloom.errors import TierloomError
-from tierloom.run_report import RunReport, read_report
+from tierloom.manifest import RunRecord
+from tierloom.run_report import RunReport, read_report, store_report
+from tierloom.seen_files import SeenFile
 from tierloom.stores.opening import open_store
-from tierloom.versions import read_checkpoint, read_head
+from tierloom.versions import head_version, read_checkpoint, read_head
 from transforms.job import Job
 from transforms.reading.records import Fields
 from transforms.reading.splits import Split
@@ -33,6 +36,19 @@ class Ran:
 
     report: RunReport
     seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a run is given: splits to read; and what is known to be gone without reading: deletions, and files."""
+
+    splits: Sequence[Split] = ()
+    deletions: tuple[Deletion, ...] = ()
+    gone: tuple[SeenFile, ...] = ()
+
+    @property
+    def is_none(self) -> bool:
+        return not (self.splits or self.deletions or self.gone)
 
 
 def make_job(store: str, command: str, fields: Fields, *, retry: bool = False, concurrency: int = 8) -> Job:
@@ -52,25 +68,34 @@ def make_job(store: str, command: str, fields: Fields, *, retry: bool = False, c
     )
 
 
-def run(job: Job, splits: Sequence[Split], options: PipelineOptions) -> Ran:
-    """Ingest the splits, showing progress, and wait for the end.
+def run(job: Job, work: Work, options: PipelineOptions) -> Ran:
+    """Do the work, showing progress, and wait for the end.
 
     Raises the `TierloomError` that ended it, if one did; everything that was finished until then is in the
     store, and the next run reuses it.
     """
-    total = sum(split.bytes for split in splits)
+    if work.is_none and not job.retry:
+        return Ran(_nothing_done(job), {})
+    total = sum(split.bytes for split in work.splits)
     with TemporaryDirectory(prefix="tierloom-progress-") as folder, ProgressDisplay(Path(folder), total):
         watched = replace(job, progress=folder)
         with quiet_beam():
-            result = _run_pipeline(watched, splits, options)
+            result = _run_pipeline(watched, work, options)
     return Ran(read_report(job.run, open_store(job.store)), _seconds(result))
 
 
-def _run_pipeline(job: Job, splits: Sequence[Split], options: PipelineOptions) -> PipelineResult:
+def _nothing_done(job: Job) -> RunReport:
+    store = open_store(job.store)
+    report = RunReport(RunRecord(run=job.run, command=job.command), head_version(store), published=False)
+    store_report(report, store)
+    return report
+
+
+def _run_pipeline(job: Job, work: Work, options: PipelineOptions) -> PipelineResult:
     pipeline = new_pipeline(options)
     # Small descriptions of where to read; the shuffle spreads them over the workers.
-    plan = pipeline | "splits" >> beam.Create(list(enumerate(splits)), reshuffle=True)
-    _ = plan | "ingest" >> Ingest(job)
+    plan = pipeline | "splits" >> beam.Create(list(enumerate(work.splits)), reshuffle=True)
+    _ = plan | "ingest" >> Ingest(job, work.deletions, work.gone)
     try:
         result = pipeline.run()
         result.wait_until_finish()

@@ -17,7 +17,7 @@ from tierloom import names
 from tierloom.checkpoint import Checkpoint, Space
 from tierloom.collection import Collection, plan_tiers
 from tierloom.commit import advance_latest, commit
-from tierloom.document import CONTENT_HASH_BYTES, document_key
+from tierloom.document import CONTENT_HASH_BYTES, document_key, source_key
 from tierloom.manifest import Deletes, IndexShard, Manifest, RunRecord, VectorShard
 from tierloom.quantizer import quantize, to_unit_float16
 from tierloom.shards import deletion_vector
@@ -43,6 +43,7 @@ class Row:
     heading: str = ""
     metadata: str = "{}"
     vector: tuple[float, ...] | None = None
+    source: str = "source.jsonl"
 
 
 KeyOf = Callable[[str], int]
@@ -63,6 +64,7 @@ def arrange(rows: Iterable[Row], schema: ShardSchema = SCHEMA, key_of: KeyOf = d
         ordinal=np.array([row.ordinal for row in ordered], dtype=np.int32),
         sequence=np.array([row.sequence for row in ordered], dtype=np.int64),
         key=np.array([key_of(row.document_id) for row in ordered], dtype=np.uint64),
+        source=np.array([source_key(row.source) for row in ordered], dtype=np.uint64),
         content_hash=np.frombuffer(hashes, dtype=np.uint8).reshape(-1, CONTENT_HASH_BYTES),
         prefix=quantize(vectors, schema.prefix_dimensions),
         vector=vectors,
@@ -81,6 +83,7 @@ def random_rows(count: int, schema: ShardSchema = SCHEMA, seed: int = 0) -> Rows
         ordinal=draw.integers(0, 2**31, count, dtype=np.int32),
         sequence=draw.integers(-(2**63), 2**63, count, dtype=np.int64),
         key=draw.integers(0, 2**64, count, dtype=np.uint64),
+        source=draw.integers(0, 2**64, count, dtype=np.uint64),
         content_hash=draw.integers(0, 256, (count, CONTENT_HASH_BYTES), dtype=np.uint8),
         prefix=draw.integers(-128, 128, (count, schema.prefix_dimensions), dtype=np.int8),
         vector=draw.integers(0, 1 << 16, (count, schema.dimensions), dtype=np.uint16).view(np.float16),

@@ -3,6 +3,8 @@
 import hashlib
 from dataclasses import dataclass
 
+from tierloom.dead_letter import KeptRecord
+
 KEY_BYTES = 8
 DOCUMENT_HASH_BYTES = 16
 CONTENT_HASH_BYTES = 16
@@ -10,14 +12,16 @@ CONTENT_HASH_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a document was read: an absolute path or `gs://` name, and the record in it.
+    """Where a document was read: an absolute path, a `gs://` name or a stream, and the record in it.
 
     `offset` and `length` count bytes, or rows of a Parquet file; `length` is None for the rest of the source.
+    `record` is there if the source cannot be read again.
     """
 
     source: str
     offset: int = 0
     length: int | None = None
+    record: KeptRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,11 @@ class Chunk:
 def document_hash(document_id: str) -> bytes:
     """16 bytes of BLAKE2b over the id: how a document is remembered when nothing of it may be kept."""
     return hashlib.blake2b(document_id.encode(), digest_size=DOCUMENT_HASH_BYTES).digest()
+
+
+def source_key(source: str) -> int:
+    """The 64-bit hash of the name of a source, by which the documents that came from it are found again."""
+    return document_key(source)
 
 
 def document_key(document_id: str) -> int:

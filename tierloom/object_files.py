@@ -5,6 +5,8 @@ import tempfile
 import threading
 import weakref
 from collections import defaultdict
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 from tierloom.errors import CheckpointMismatch, Corrupt, Malformed
@@ -46,6 +48,16 @@ class ObjectFiles:
             # Of two threads that opened it at once, both take the first one's.
             shard = self._shards.setdefault(identity, shard)
         return shard
+
+    def keep(self, *objects: Iterable[StoredObject]) -> None:
+        """Let go of all but these, and of the copies made of them."""
+        kept = {(stored.path, stored.sha256) for stored in chain(*objects)}
+        for identity in self._shards.keys() - kept:
+            self._shards.pop(identity, None)
+        for identity in self._verified.keys() - kept:
+            path = self._verified.pop(identity, None)
+            if path and not self.store.local:
+                path.unlink(missing_ok=True)
 
     def forget(self) -> None:
         """Let go of every mapped shard."""

@@ -18,12 +18,14 @@ GONE: Final = -1
 class SeenFile:
     """A file of a source as it was read, or `size` GONE for one that is no more.
 
-    `name` is its URI. `sequence` is the highest that its documents were given which have none of their own:
-    whatever it holds later gets a higher one. `document_id` is None where its records carry ids. `reading` tells how
-    it was read: which fields are which. `modified_ns` is 0 where the file may have changed without a trace.
+    `name` is its URI. Of its documents those without a sequence of their own were given one from `first` to
+    `sequence`; whatever it holds later gets a higher one. `document_id` is None where its records carry ids.
+    `reading` tells how it was read: which fields are which. `modified_ns` is 0 where the file may have changed
+    without a trace.
     """
 
     name: str
+    first: int
     sequence: int
     noted: int
     size: int
@@ -36,6 +38,7 @@ SEEN_FILES: Final = Ledger(
     pa.schema(
         [
             pa.field("name", pa.string(), nullable=False),
+            pa.field("first", pa.int64(), nullable=False),
             pa.field("sequence", pa.int64(), nullable=False),
             pa.field("noted", pa.int64(), nullable=False),
             pa.field("size", pa.int64(), nullable=False),

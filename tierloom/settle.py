@@ -1,12 +1,13 @@
 """Who wins: for a document the highest sequence, whatever the order of arrival.
 
 Rows of a lower sequence die. Equal sequences are the same event: a chunk that is there twice is kept once, the
-earlier shard's; a chunk that was missing (it had been a dead letter) completes the document. Shards are
-compared by mapped columns; ids are read only where keys or documents meet.
+earlier shard's; a chunk that was missing (it had been a dead letter) completes the document. A deletion is an event
+without rows; at equal sequences it wins. Shards are compared by mapped columns; ids are read only where keys or
+documents meet.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import DTypeLike, NDArray
 
+from tierloom.document import document_key
 from tierloom.shards.live import LiveShard, of_each
+from tierloom.tombstones import Tombstones
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +26,11 @@ class Verdict:
     """Rows that lost, and what became of the documents.
 
     `dead` has an array of rows for each shard, existing ones first. `live` counts the documents that incoming
-    rows brought to life, `completed` those that they added chunks to, `lost` the incoming events that a higher
-    sequence beat, `repeated` the incoming events that were there already, `replaced` the existing documents
-    that an incoming one beat.
+    rows brought to life, `completed` those that they added chunks to, `lost` the incoming events (deletions too)
+    that another beat, `repeated` the incoming documents that were there already, `replaced` the existing documents
+    that an incoming one beat, `removed` those that an incoming deletion did. `deletions` are the incoming ones that
+    hold and are news, by document; `known_deletions` counts those that hold and were remembered already. `undone`
+    counts the remembered deletions that held until now, and lost to something incoming.
     """
 
     dead: tuple[NDArray[np.int64], ...]
@@ -34,6 +39,10 @@ class Verdict:
     lost: int
     repeated: int
     replaced: int
+    removed: int
+    deletions: dict[str, int]
+    known_deletions: int
+    undone: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +61,29 @@ class _Rows:
         )
 
 
-def settle(existing: Sequence[LiveShard], incoming: Sequence[LiveShard]) -> Verdict:
-    """Decide between the live rows of `existing` shards and those of `incoming` ones."""
-    shards = [*existing, *incoming]
-    rows = _rows_under(shards, _live_keys(incoming))
-    contested = np.isin(rows.key, _contested_keys(rows))
+_NO_TOMBSTONES = Tombstones()
+
+
+def settle(
+    existing: Sequence[LiveShard],
+    incoming: Sequence[LiveShard],
+    deletions: Mapping[str, int] | None = None,
+    tombstones: Tombstones = _NO_TOMBSTONES,
+) -> Verdict:
+    """Decide between the live rows of `existing` shards and those of `incoming` ones.
+
+    `deletions` are incoming too: the sequence of each deleted document; `tombstones` those remembered until now.
+    """
+    shards, deletions = [*existing, *incoming], deletions or {}
+    deleted = np.unique(np.array([document_key(id_) for id_ in deletions], dtype=np.uint64))
+    keys = np.union1d(_live_keys(incoming), deleted)
+    rows = _rows_under(shards, keys)
+    contested = np.isin(rows.key, np.concatenate([_contested_keys(rows), deleted, tombstones.under(keys)]))
     tally = _Tally(len(shards), len(existing))
-    for events in _by_document(shards, rows.where(contested)).values():
-        tally.decide(events)
+    documents = _by_document(shards, rows.where(contested))
+    for document_id in documents.keys() | deletions.keys():
+        events = documents.get(document_id, {})
+        tally.decide(document_id, events, deletions.get(document_id), tombstones.sequence_of(document_id))
     tally.live += _count_documents(shards, rows.where(~contested))
     return tally.verdict()
 
@@ -138,21 +162,51 @@ class _Tally:
     def __init__(self, shards: int, first_incoming: int) -> None:
         self._first_incoming = first_incoming
         self._dead: list[list[int]] = [[] for _ in range(shards)]
+        self._deletions: dict[str, int] = {}
         self.live = self._completed = self._lost = self._repeated = self._replaced = 0
+        self._removed = self._known_deletions = self._undone = 0
 
-    def decide(self, events: _Events) -> None:
-        """Settle one document."""
-        best = max(events)
+    def decide(self, document_id: str, events: _Events, deletion: int | None, remembered: int | None) -> None:
+        """Settle one document: the rows of its events, an incoming deletion, a remembered one."""
+        gone = max((sequence for sequence in (deletion, remembered) if sequence is not None), default=None)
+        best = max(events, default=None)
+        survives = best is not None and (gone is None or best > gone)
+        had_rows = self._exists(events)
         for sequence, ordinals in events.items():
-            if sequence < best:
+            if not (survives and sequence == best):
                 self._bury(ordinals)
-        self._keep(events[best])
+        if survives and best is not None:
+            self._keep(events[best])
+            self._replaced += had_rows and not self._exists({best: events[best]})
+        self._removed += had_rows and not survives
+        holds = not survives and deletion == gone
+        self._settle_deletion(document_id, deletion, remembered, holds)
+        # A deletion that is remembered holds while nothing of its document lives.
+        held = remembered is not None and not had_rows
+        self._undone += held and (survives or (holds and deletion != remembered))
+
+    def _settle_deletion(self, document_id: str, deletion: int | None, remembered: int | None, holds: bool) -> None:
+        if deletion is None:
+            return
+        if not holds:
+            self._lost += 1
+        elif deletion == remembered:
+            self._known_deletions += 1
+        else:
+            self._deletions[document_id] = deletion
+
+    def _exists(self, events: _Events) -> bool:
+        """Whether a row of these events is of an existing shard."""
+        return any(
+            shard < self._first_incoming
+            for ordinals in events.values()
+            for places in ordinals.values()
+            for shard, _ in places
+        )
 
     def _bury(self, ordinals: dict[int, list[tuple[int, int]]]) -> None:
-        """An event that a higher sequence beat."""
-        places = [place for places in ordinals.values() for place in places]
-        self._kill(places)
-        self._replaced += any(shard < self._first_incoming for shard, _ in places)
+        """An event that another beat."""
+        self._kill([place for places in ordinals.values() for place in places])
         self._lost += self._copies(ordinals)
 
     def _keep(self, ordinals: dict[int, list[tuple[int, int]]]) -> None:
@@ -180,4 +234,8 @@ class _Tally:
             lost=self._lost,
             repeated=self._repeated,
             replaced=self._replaced,
+            removed=self._removed,
+            deletions=self._deletions,
+            known_deletions=self._known_deletions,
+            undone=self._undone,
         )

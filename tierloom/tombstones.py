@@ -34,22 +34,22 @@ TOMBSTONES: Final = Ledger(
 class Tombstones:
     """The remembered deletions of one version, read when they are first asked for."""
 
-    def __init__(self, parts: Sequence[LedgerPart], files: ObjectFiles) -> None:
+    def __init__(self, parts: Sequence[LedgerPart] = (), files: ObjectFiles | None = None) -> None:
         self._parts = parts
         self._files = files
 
     def under(self, keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Those of `keys` that some deleted document has. Keys may collide: ask for the id."""
-        if not self._parts:
-            return np.empty(0, np.uint64)
         return np.intersect1d(keys, self._table["key"].to_numpy())
 
     def sequence_of(self, document_id: str) -> int | None:
         """The sequence of the document's newest remembered deletion."""
-        return self._sequences.get(document_hash(document_id)) if self._parts else None
+        return self._sequences.get(document_hash(document_id))
 
     @cached_property
     def _table(self) -> pa.Table:
+        if self._files is None:
+            return TOMBSTONES.schema.empty_table()
         return TOMBSTONES.read(self._parts, self._files)
 
     @cached_property

@@ -14,6 +14,7 @@ def run_counts(outcome: Outcome, verdict: Verdict) -> DocumentCounts:
             documents_in=outcome.tally.read,
             live=outcome.tally.unchanged + verdict.live + verdict.completed + verdict.repeated,
             superseded=_superseded(outcome, verdict),
+            deleted=outcome.tally.known_deleted + verdict.known_deletions + len(verdict.deletions),
             dead_lettered=len(outcome.records) + len(outcome.settled.dead) + outcome.tally.known_dead,
         ),
         "this run",
@@ -23,17 +24,18 @@ def run_counts(outcome: Outcome, verdict: Verdict) -> DocumentCounts:
 def history_counts(before: DocumentCounts, outcome: Outcome, verdict: Verdict, letters: LetterCounts) -> DocumentCounts:
     """The counts of the whole history after this run. Raises `AccountingError`.
 
-    Events that the history knows already, live or dead, are not counted in again.
+    Events that the history knows already, live, deleted or dead, are not counted in again.
     """
     tally = outcome.tally
     known = tally.unchanged + tally.known_dead + verdict.repeated + verdict.completed + letters.known + letters.revived
-    superseded = _superseded(outcome, verdict) + verdict.replaced + letters.superseded
+    known += tally.known_deleted + verdict.known_deletions
+    beaten = verdict.replaced + verdict.removed + verdict.undone + letters.superseded
     return _checked(
         DocumentCounts(
             documents_in=before.documents_in + tally.read - known - letters.closed,
-            live=before.live + verdict.live - verdict.replaced,
-            superseded=before.superseded + superseded,
-            deleted=before.deleted,
+            live=before.live + verdict.live - verdict.replaced - verdict.removed,
+            superseded=before.superseded + _superseded(outcome, verdict) + beaten,
+            deleted=before.deleted + len(verdict.deletions) - verdict.undone,
             dead_lettered=letters.dead,
         ),
         "the history",

@@ -1,4 +1,4 @@
-"""The version that a run started from, open in a worker."""
+"""The version that events are compared with, open in a worker."""
 
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
@@ -9,18 +9,23 @@ from tierloom.document import document_key
 from tierloom.letters import read_letters
 from tierloom.manifest import Manifest
 from tierloom.object_files import ObjectFiles
+from tierloom.seen_files import SeenFile, read_seen_files
 from tierloom.shards.live import LiveShard
+from tierloom.shards.live_shards import LiveShards
 from tierloom.shards.primary_key import Address, find_documents
 from tierloom.stores.opening import open_store
-from tierloom.versions import read_manifest
+from tierloom.tombstones import Tombstones
+from tierloom.versions import head_version, read_manifest
 from transforms.job import Job
 
 
 class Base:
-    """The live rows and the open dead letters of one version. Read-only; shared by a worker's threads."""
+    """The live rows, the open dead letters and the tombstones of one version. Read-only; shared by a worker's
+    threads."""
 
-    def __init__(self, manifest: Manifest, files: ObjectFiles) -> None:
-        self.shards = [LiveShard(shard, files) for shard in manifest.vector_shards]
+    def __init__(self, manifest: Manifest, shards: list[LiveShard], files: ObjectFiles) -> None:
+        self.shards = shards
+        self.tombstones = Tombstones(manifest.tombstones, files)
         self._manifest = manifest
         self._files = files
 
@@ -33,18 +38,53 @@ class Base:
         """The (document_id, sequence) of every open letter of a chunk or document."""
         return frozenset((letter.document_id, letter.sequence) for letter in self.letters if letter.document_id)
 
+    @cached_property
+    def seen(self) -> dict[str, SeenFile]:
+        """Every file that was read, by its URI."""
+        return read_seen_files(self._manifest.files, self._files)
+
+    @property
+    def live_documents(self) -> int:
+        return self._manifest.documents.live
+
     def find(self, document_ids: Iterable[str]) -> dict[str, list[Address]]:
         """Where the live rows of these documents are."""
         return find_documents(self.shards, {id_: document_key(id_) for id_ in document_ids})
 
 
+class _Bases:
+    """The newest version that was asked for of one store. What it shares with the next one stays open."""
+
+    def __init__(self, url: str) -> None:
+        self._store = open_store(url)
+        self._shards = LiveShards(ColumnFiles(self._store))
+        self._open: tuple[int, Base] | None = None
+
+    def at(self, version: int | None) -> Base:
+        wanted = head_version(self._store) if version is None else version
+        opened = self._open
+        if opened is None or opened[0] != wanted:
+            manifest = read_manifest(self._store, wanted)
+            opened = wanted, Base(manifest, self._shards.of(manifest), self._shards.files)
+            self._open = opened
+        return opened[1]
+
+
 @lru_cache(maxsize=4)
-def open_base(store: str, version: int) -> Base:
-    """The base of a run; one per worker process."""
-    opened = open_store(store)
-    return Base(read_manifest(opened, version), ColumnFiles(opened))
+def _bases(store: str) -> _Bases:
+    return _Bases(store)
+
+
+def open_base(store: str, version: int | None) -> Base:
+    """A version, or the newest one, of the store; one per worker process."""
+    return _bases(store).at(version)
+
+
+def base_of(job: Job) -> Base:
+    """What the events of a job are compared with. Of a job without a fixed base: the newest version there is."""
+    return open_base(job.store, job.base)
 
 
 def retried_letters(job: Job) -> tuple[DeadLetter, ...]:
     """The letters that a run sends through again: all that its base has open, if it is a retry."""
-    return open_base(job.store, job.base).letters if job.retry else ()
+    return base_of(job).letters if job.retry else ()

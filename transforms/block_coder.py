@@ -10,10 +10,10 @@ from typing import Final, Protocol
 
 from apache_beam import coders
 
-from transforms.elements import ChunkBlock, DocumentBlock, QuantizedBlock, VectorBlock
+from transforms.elements import ChunkBlock, DocumentBlock, EventBlock, QuantizedBlock, VectorBlock
 from transforms.embed import EmbeddedBlock
 
-_KINDS: Final = (DocumentBlock, ChunkBlock, VectorBlock, EmbeddedBlock, QuantizedBlock)
+_KINDS: Final = (EventBlock, DocumentBlock, ChunkBlock, VectorBlock, EmbeddedBlock, QuantizedBlock)
 
 
 class Block(Protocol):

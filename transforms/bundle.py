@@ -7,7 +7,7 @@ one piece, or a pane that fires between them would hold documents whose counts d
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import apache_beam as beam
@@ -152,11 +152,3 @@ class ShardBundleDoFn(beam.DoFn):
         Who wins is decided by sequences: time says only with which window a change is published.
         """
         return max(self._newest, Timestamp.of(time.time()) - _OLDEST)
-
-
-def in_order(outcomes: Sequence[BundleOutcome]) -> list[BundleOutcome]:
-    """Outcomes in an order that does not depend on that of arrival, each with a place of its own."""
-    return [
-        replace(one, receipts=tuple(replace(r, place=r.place._replace(split=at)) for r in one.receipts))
-        for at, one in enumerate(sorted(outcomes, key=lambda one: one.bundle))
-    ]

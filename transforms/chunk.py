@@ -31,6 +31,7 @@ def empty_document(document: Document) -> DeadLetter:
         length=document.origin.length,
         document_id=document.document_id,
         sequence=document.sequence,
+        record=document.origin.record,
     )
 
 
@@ -113,7 +114,7 @@ class ChunkDoFn(beam.DoFn):
     def process(self, block: DocumentBlock) -> Iterator[ChunkBlock | TaggedOutput[Literal["letters"], DeadLetter]]:
         with stopwatch("chunk"):
             cut = [self._chunker.cut(document) for document in block.documents]
-            blocks = list(chunk_blocks(cut, self._job.collection.sizes.block_chunks))
+            blocks = list(chunk_blocks(cut, self._job.collection.sizes.small_shard_rows))
         self._progress.add(cut=sum(map(len, cut)))
         for document, chunks in zip(block.documents, cut, strict=True):
             if not chunks:

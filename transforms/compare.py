@@ -1,57 +1,105 @@
-"""Comparing documents with what is live: what did not change costs nothing."""
+"""Comparing events with what is live: what did not change costs nothing."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
-from tierloom.document import Document
-from transforms.base import Base, open_base
-from transforms.elements import DocumentBlock, Tally
+from tierloom.document import Deletion, Document
+from transforms.base import Base, base_of
+from transforms.elements import DocumentBlock, EventBlock, Tally
 from transforms.job import Job
 from transforms.timing import stopwatch
 
+Deletions: TypeAlias = tuple[Deletion, ...]
 
-def changed_documents(documents: Sequence[Document], base: Base, retry: bool = False) -> tuple[list[Document], Tally]:
-    """The documents that the base does not hold yet at their sequence or a higher one; and what the rest is.
 
-    Of several events of one document the highest sequence is kept, the first of equal ones. A document with an
-    open letter is not tried again but by a `retry`.
+@dataclass(slots=True)
+class Changes:
+    """Of some events the ones that the base does not know; and how many the others are."""
+
+    documents: list[Document] = field(default_factory=list)
+    deletions: list[Deletion] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+
+def changed_events(events: Sequence[Document | Deletion], base: Base, retry: bool = False) -> Changes:
+    """What of these events the base does not hold yet at their sequence or a higher one.
+
+    Of several events of one document the highest sequence is kept, the first of equal ones, but a deletion before
+    a document. A document with an open letter is not tried again but by a `retry`.
     """
-    newest: dict[str, Document] = {}
-    for document in documents:
-        if (seen := newest.get(document.document_id)) is None or document.sequence > seen.sequence:
-            newest[document.document_id] = document
+    newest = newest_events(events)
     live = base.find(newest)
-    sequences = {id_: max(address.sequence for address in addresses) for id_, addresses in live.items()}
-    changed, unchanged, older, dead = [], 0, 0, 0
-    for document in newest.values():
-        known = sequences.get(document.document_id)
-        if known == document.sequence:
-            unchanged += 1
-        elif known is not None and known > document.sequence:
-            older += 1
-        elif not retry and (document.document_id, document.sequence) in base.dead_events:
-            dead += 1
-        else:
-            changed.append(document)
-    repeated = len(documents) - len(newest)
-    return changed, Tally(unchanged=unchanged, superseded=older + repeated, known_dead=dead)
+    changes = Changes(tally=Tally(superseded=len(events) - len(newest)))
+    for document_id, event in newest.items():
+        known = max((address.sequence for address in live.get(document_id, ())), default=None)
+        became = _became(event, known, base.tombstones.sequence_of(document_id))
+        if became is None and not retry and (document_id, event.sequence) in base.dead_events:
+            became = "known_dead" if isinstance(event, Document) else None
+        _note(changes, event, became)
+    return changes
+
+
+def newest_events(events: Sequence[Document | Deletion]) -> dict[str, Document | Deletion]:
+    """Of each document the event that wins, the first of equal ones."""
+    newest: dict[str, Document | Deletion] = {}
+    for event in events:
+        seen = newest.get(event.document_id)
+        if seen is None or _rank(event) > _rank(seen):
+            newest[event.document_id] = event
+    return newest
+
+
+def _rank(event: Document | Deletion) -> tuple[int, bool]:
+    return event.sequence, isinstance(event, Deletion)
+
+
+_Became = Literal["unchanged", "superseded", "known_dead", "known_deleted"]
+
+
+def _became(event: Document | Deletion, known: int | None, deleted: int | None) -> _Became | None:
+    """What an event is in the eyes of a version with this live sequence and this deletion; None if it is news."""
+    if isinstance(event, Deletion):
+        if known is None and event.sequence == deleted:
+            return "known_deleted"
+        newer = known if known is not None else deleted
+        return "superseded" if newer is not None and newer > event.sequence else None
+    if event.sequence == known:
+        return "unchanged"
+    older = (known is not None and known > event.sequence) or (deleted is not None and deleted >= event.sequence)
+    return "superseded" if older else None
+
+
+def _note(changes: Changes, event: Document | Deletion, became: _Became | None) -> None:
+    if became is not None:
+        changes.tally = replace(changes.tally, **{became: getattr(changes.tally, became) + 1})
+    elif isinstance(event, Deletion):
+        changes.deletions.append(event)
+    else:
+        changes.documents.append(event)
 
 
 class CompareDoFn(beam.DoFn):
-    """DocumentBlock -> DocumentBlock of what changed; tag `tally`."""
+    """EventBlock -> DocumentBlock of what changed; tags `deletions` and `tally`."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
 
-    def setup(self) -> None:
-        self._base = open_base(self._job.store, self._job.base)
+    def start_bundle(self) -> None:
+        self._base = base_of(self._job)
 
-    def process(self, block: DocumentBlock) -> Iterator[DocumentBlock | TaggedOutput[Literal["tally"], Tally]]:
+    def process(
+        self, block: EventBlock
+    ) -> Iterator[
+        DocumentBlock | TaggedOutput[Literal["deletions"], Deletions] | TaggedOutput[Literal["tally"], Tally]
+    ]:
         with stopwatch("compare"):
-            changed, tally = changed_documents(block.documents, self._base, self._job.retry)
-        yield TaggedOutput("tally", tally)
-        if changed:
-            yield DocumentBlock(block.place, tuple(changed))
+            changes = changed_events(block.events, self._base, self._job.retry)
+        yield TaggedOutput("tally", changes.tally)
+        if changes.deletions:
+            yield TaggedOutput("deletions", tuple(changes.deletions))
+        if changes.documents:
+            yield DocumentBlock(block.place, tuple(changes.documents))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tierloom.dead_letter import DeadLetter
 from tierloom.digest import bytes_digest, digest_of
-from tierloom.document import Chunk, Document
+from tierloom.document import Chunk, Deletion, Document
 from tierloom.manifest import VectorShard
 
 
@@ -24,12 +24,14 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What became of documents before they were embedded. `read` counts documents and unreadable records."""
+    """What became of events before anything was embedded. `read` counts documents, deletions and unreadable records;
+    `known_deleted` are deletions that were remembered already."""
 
     read: int = 0
     unchanged: int = 0
     superseded: int = 0
     known_dead: int = 0
+    known_deleted: int = 0
     bytes: int = 0
 
     def __add__(self, other: "Tally") -> "Tally":
@@ -37,8 +39,21 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class EventBlock:
+    """Consecutive documents and deletions of one split."""
+
+    place: Place
+    events: tuple[Document | Deletion, ...]
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it holds."""
+        return sum(len(event.text) for event in self.events if isinstance(event, Document))
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentBlock:
-    """Consecutive documents of one split."""
+    """The documents of an event block that are new or changed."""
 
     place: Place
     documents: tuple[Document, ...]

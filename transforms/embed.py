@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from apache_beam.pvalue import TaggedOutput
 
+from tierloom.collection import SHARDS_IN_FLIGHT
 from tierloom.dead_letter import DeadLetter, FailedChunk
 from tierloom.document import Chunk
 from tierloom.embedders.embedder import Embedder, Rejection
@@ -18,8 +19,6 @@ from transforms.elements import VectorBlock
 from transforms.job import Job
 from transforms.overlap import OverlappingDoFn
 from transforms.progress import Progress
-
-BLOCKS_BEHIND = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +89,9 @@ def _letter(chunk: Chunk, rejection: Rejection) -> DeadLetter:
 class EmbedDoFn(OverlappingDoFn):
     """VectorBlock -> EmbeddedBlock; tag `letters`.
 
-    Behind the block that is waited for, as many requests are queued as may be under way at once, and
-    `BLOCKS_BEHIND` blocks: then the endpoint is not idle while the next block is read and cut. Requests are sent
-    in the order of the blocks, so a crash costs a worker these few blocks at most, and mostly one.
+    At most `block_chunks` chunks are in flight: sent to the model, and not yet in a stored shard. So much may a crash
+    cost a worker. They are those of several blocks, so that the endpoint is not idle while one of these is stored
+    and another is read and cut.
     """
 
     step = "embed"
@@ -102,15 +101,15 @@ class EmbedDoFn(OverlappingDoFn):
 
     def setup(self) -> None:
         self._embedder = open_embedder(self._job.checkpoint, self._job.concurrency)
-        self.depth = max(self._job.concurrency, BLOCKS_BEHIND)
-        self.executor = ThreadPoolExecutor(self.depth + 1, thread_name_prefix="embed")
+        self.depth = self._job.collection.sizes.block_chunks
+        # Blocks may be small: in any case as many as there may be requests are under way.
+        threads = max(self._job.concurrency, SHARDS_IN_FLIGHT)
+        self.executor = ThreadPoolExecutor(threads, thread_name_prefix="embed")
         self._progress = Progress(self._job.progress)
 
     def weight(self, element: VectorBlock) -> int:
-        """The requests that a block takes, but never so many that fewer than `BLOCKS_BEHIND` would do."""
-        limits, chunking = self._job.checkpoint.limits, self._job.collection.chunking
-        inputs = min(limits.inputs_per_request, max(1, limits.tokens_per_request // chunking.max_tokens))
-        return min(-(-len(element.missing) // inputs), -(-self.depth // BLOCKS_BEHIND))
+        """The chunks to be paid for; of those that are only held in memory, an eighth."""
+        return max(len(element.missing), -(-len(element.chunks) // 8))
 
     def work(self, element: VectorBlock) -> Callable[[], EmbeddedBlock]:
         return partial(embed_block, element, self._embedder, self._job.collection.tiers[0].dimensions)

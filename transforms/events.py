@@ -1,7 +1,7 @@
 """Events as live rows and dead letters speak of them: one document at one sequence."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,10 +28,12 @@ def events_of(letters: Iterable[DeadLetter]) -> frozenset[Event]:
 
 @dataclass(frozen=True, slots=True)
 class LiveEvents:
-    """Live rows of some documents: for each event how many rows each ordinal has, and each document's newest."""
+    """Live rows of some documents: for each event how many rows each ordinal has, each document's newest, and the
+    sequence at which it was deleted."""
 
     rows: dict[Event, Counter[int]]
     newest: dict[str, int]
+    deleted: dict[str, int]
 
     @property
     def events(self) -> frozenset[Event]:
@@ -43,19 +45,23 @@ class LiveEvents:
         return bool(event and letter.chunk and letter.chunk.ordinal in self.rows.get(event, ()))
 
     def outdates(self, letter: DeadLetter) -> bool:
-        """Whether a newer event of the letter's document lives."""
+        """Whether a newer event of the letter's document lives, or deleted it."""
         if letter.document_id is None or letter.sequence is None:
             return False
         return self.supersedes((letter.document_id, letter.sequence))
 
     def supersedes(self, event: Event) -> bool:
-        """Whether a newer event of the same document lives."""
+        """Whether a newer event of the same document lives, or deleted it."""
         document_id, sequence = event
-        return self.newest.get(document_id, sequence) > sequence
+        deleted = self.deleted.get(document_id)
+        return self.newest.get(document_id, sequence) > sequence or (deleted is not None and deleted >= sequence)
 
 
-def live_events(letters: Iterable[DeadLetter], shards: Sequence[LiveShard]) -> LiveEvents:
-    """What of the documents of these letters lives in the shards."""
+DeletedAt = Callable[[str], int | None]
+
+
+def live_events(letters: Iterable[DeadLetter], shards: Sequence[LiveShard], deleted_at: DeletedAt) -> LiveEvents:
+    """What of the documents of these letters lives in the shards. `deleted_at` tells when a document was deleted."""
     ids = {letter.document_id for letter in letters if letter.document_id is not None}
     rows: defaultdict[Event, Counter[int]] = defaultdict(Counter)
     for document_id, addresses in find_documents(shards, {id_: document_key(id_) for id_ in ids}).items():
@@ -65,4 +71,5 @@ def live_events(letters: Iterable[DeadLetter], shards: Sequence[LiveShard]) -> L
     newest: dict[str, int] = {}
     for document_id, sequence in rows:
         newest[document_id] = max(sequence, newest.get(document_id, sequence))
-    return LiveEvents(dict(rows), newest)
+    deleted = {id_: gone for id_ in ids if (gone := deleted_at(id_)) is not None}
+    return LiveEvents(dict(rows), newest, deleted)

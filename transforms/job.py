@@ -10,7 +10,8 @@ from transforms.reading.records import Fields
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run over one collection. `base` is the version that it compares its documents with.
+    """One run over one collection. `base` is the version that it compares its documents with; None for a stream,
+    which compares with the newest there is.
 
     A `retry` sends the open dead letters of the base through again. `concurrency` bounds the requests in
     flight of one worker; `progress` is a local folder for progress notes, or None where nobody watches.
@@ -19,7 +20,7 @@ class Job:
     run: str
     command: str
     store: str
-    base: int
+    base: int | None
     checkpoint: Checkpoint
     collection: Collection
     fields: Fields

@@ -9,7 +9,7 @@ from tierloom.manifest import DeadLetters, Manifest
 from tierloom.object_files import ObjectFiles
 from tierloom.shards.live import LiveShard
 from tierloom.stores.store import Store
-from transforms.events import Event, LiveEvents, events_of, live_events
+from transforms.events import DeletedAt, Event, LiveEvents, events_of, live_events
 from transforms.outcome import Outcome
 
 
@@ -27,6 +27,17 @@ class LetterCounts:
     closed: int
     known: int
     superseded: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What a run met: the shards of the head, and when the head knew a document deleted; with those of the run, the
+    shards of both, and when a document is deleted after it."""
+
+    before: Sequence[LiveShard]
+    deleted_before: DeletedAt
+    after: Sequence[LiveShard]
+    deleted_after: DeletedAt
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +60,17 @@ _Letters = Mapping[str, DeadLetter]
 def change_letters(
     outcome: Outcome,
     head: Manifest,
-    existing: Sequence[LiveShard],
-    incoming: Sequence[LiveShard],
+    sides: Sides,
     files: ObjectFiles,
 ) -> LetterChanges:
-    """Open what a run received; close what it retried with success, what lives, and what newer events outdated.
-
-    `existing` are the shards of the head, `incoming` those of the run.
-    """
+    """Open what a run received; close what it retried with success, what lives, and what newer events outdated."""
     parts = {part: read_letters([part], files) for part in head.dead_letters}
     opened = _by_id(letter for part in parts.values() for letter in part)
     every = _by_id(outcome.letters) | opened
     closed = {letter.letter_id for letter in outcome.retried} - {letter.letter_id for letter in outcome.letters}
     candidates = {id_: letter for id_, letter in every.items() if id_ not in closed}
-    before, after = (live_events(every.values(), shards) for shards in (existing, [*existing, *incoming]))
+    before = live_events(every.values(), sides.before, sides.deleted_before)
+    after = live_events(every.values(), sides.after, sides.deleted_after)
     remaining = {id_: x for id_, x in candidates.items() if not (after.answers(x) or after.outdates(x))}
     kept = tuple(part for part, letters in parts.items() if all(letter.letter_id in remaining for letter in letters))
     unmoved = {letter.letter_id for part in kept for letter in parts[part]}

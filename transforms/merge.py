@@ -11,12 +11,14 @@ from apache_beam.pvalue import TaggedOutput
 from index_builder.merge import MergeTask, merge_vector_shards, plan_merges
 from tierloom.column_files import ColumnFiles
 from tierloom.dead_letter import DeadLetter
+from tierloom.document import Deletion
 from tierloom.letters import read_letters
 from tierloom.manifest import DeadLetters, VectorShard
 from tierloom.object_files import ObjectFiles
 from tierloom.settle import settle
 from tierloom.shards.live import LiveShard
 from tierloom.stores.opening import open_store
+from transforms.compare import Deletions
 from transforms.elements import ShardReceipt
 from transforms.events import Event, LiveEvents, event_of, events_of, live_events
 from transforms.job import Job
@@ -25,13 +27,14 @@ from transforms.timing import stopwatch
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of the documents of a run's shards, before they meet those of other runs.
+    """What became of the events of a run, before they meet those of other runs.
 
-    `superseded` events lost to a higher sequence or repeated another; `dead` events have letters and no row at
-    all. Chunks and tokens as in `tierloom.manifest.RunRecord`.
+    `superseded` events lost to a higher sequence or repeated another; `deletions` hold, by document; `dead` events
+    have letters and no row at all. Chunks and tokens as in `tierloom.manifest.RunRecord`.
     """
 
     superseded: int
+    deletions: dict[str, int]
     dead: frozenset[Event]
     embedded: int
     copied: int
@@ -48,15 +51,22 @@ class MergedShard:
 
 
 def settle_run(
-    receipts: Sequence[ShardReceipt], letters: Sequence[DeadLetter], files: ObjectFiles, max_rows: int
+    receipts: Sequence[ShardReceipt],
+    deletions: Sequence[Deletion],
+    letters: Sequence[DeadLetter],
+    files: ObjectFiles,
+    max_rows: int,
 ) -> tuple[Settled, list[MergeTask]]:
     """Who wins within the run, and the merges that leave the losers behind."""
     ordered = sorted(receipts, key=lambda receipt: receipt.place)
     shards = [LiveShard(receipt.shard, files) for receipt in ordered]
-    verdict = settle((), shards)
-    live = live_events(letters, shards)
+    newest = {deletion.document_id: deletion.sequence for deletion in sorted(deletions, key=_sequence)}
+    verdict = settle((), shards, newest)
+    live = live_events(letters, shards, verdict.deletions.get)
+    again = len(deletions) - len(newest)
     settled = Settled(
-        superseded=verdict.lost + verdict.repeated + _repeated_with_letters(letters, live),
+        superseded=verdict.lost + verdict.repeated + again + _repeated_with_letters(letters, live),
+        deletions=verdict.deletions,
         dead=events_of(letters) - live.events,
         embedded=sum(receipt.embedded for receipt in ordered if not receipt.found),
         copied=sum(receipt.copied for receipt in ordered if not receipt.found),
@@ -64,6 +74,10 @@ def settle_run(
         tokens=sum(receipt.tokens for receipt in ordered if not receipt.found),
     )
     return settled, plan_merges([receipt.shard for receipt in ordered], verdict.dead, max_rows)
+
+
+def _sequence(deletion: Deletion) -> int:
+    return deletion.sequence
 
 
 def _repeated_with_letters(letters: Iterable[DeadLetter], live: LiveEvents) -> int:
@@ -83,7 +97,7 @@ def _further(rows: Counter[int], failed: Counter[int]) -> int:
 
 
 class SettleDoFn(beam.DoFn):
-    """(all receipts) -> MergeTasks in order; tag `settled`."""
+    """(all receipts and deletions) -> MergeTasks in order; tag `settled`."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -92,11 +106,16 @@ class SettleDoFn(beam.DoFn):
         self._files = ColumnFiles(open_store(self._job.store))
 
     def process(
-        self, _: object, receipts: Sequence[ShardReceipt], letters: Sequence[DeadLetters]
+        self,
+        _: object,
+        receipts: Sequence[ShardReceipt],
+        deletions: Sequence[Deletions],
+        letters: Sequence[DeadLetters],
     ) -> Iterator[tuple[int, MergeTask] | TaggedOutput[Literal["settled"], Settled]]:
         with stopwatch("merge"):
             max_rows = self._job.collection.sizes.vector_shard_rows
-            settled, tasks = settle_run(receipts, read_letters(letters, self._files), self._files, max_rows)
+            every = [deletion for block in deletions for deletion in block]
+            settled, tasks = settle_run(receipts, every, read_letters(letters, self._files), self._files, max_rows)
             self._files.forget()
         yield TaggedOutput("settled", settled)
         yield from enumerate(tasks)

@@ -1,21 +1,44 @@
 """What a run did before it met the head."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tierloom.dead_letter import DeadLetter
+from tierloom.dead_letter import UNREADABLE, DeadLetter
+from tierloom.seen_files import SeenFile
 from transforms.elements import Tally
 from transforms.merge import Settled
 
 
 @dataclass(frozen=True, slots=True)
+class CursorMove:
+    """A stream went on in its source: from the positions `before` (None: from none) to those `after`.
+
+    `holder` tells other streams over the same source who they met.
+    """
+
+    source: str
+    before: Mapping[str, int] | None
+    after: Mapping[str, int]
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """`letters` holds each dead letter as often as its document or chunk came in; `retried` are those that the
-    run sent through again."""
+    run sent through again; `files` those that it read to their end, or found to be no more."""
 
     tally: Tally
     settled: Settled
     letters: tuple[DeadLetter, ...]
     retried: tuple[DeadLetter, ...] = ()
+    files: tuple[SeenFile, ...] = ()
+    cursor: CursorMove | None = None
+
+    @property
+    def seen(self) -> tuple[SeenFile, ...]:
+        """The files that need not be read again: what kept one from being read may pass without changing it."""
+        unreadable = {letter.source for letter in self.letters if letter.reason == UNREADABLE}
+        return tuple(file for file in self.files if file.name not in unreadable)
 
     @property
     def records(self) -> frozenset[str]:

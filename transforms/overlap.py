@@ -4,7 +4,6 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from itertools import islice
 from typing import Any
 
 import apache_beam as beam
@@ -18,8 +17,8 @@ Pending = tuple[Any, Future[Any], Any, Any]
 class OverlappingDoFn(beam.DoFn):
     """A DoFn whose work runs in an executor, ahead of the pipeline.
 
-    The oldest element is waited for when those behind it weigh `depth` or more: enough to keep the executor busy
-    meanwhile.
+    Elements in flight weigh `depth` at most, or there is only one: for more, the oldest is waited for. Whatever takes
+    an output has done so when the next element is handed to the executor.
 
     Time spent waiting for results counts as that of `step`. Results leave in the order of the elements, with
     their timestamps and windows; a bundle ends when all of its elements have left. A failure fails the bundle.
@@ -54,17 +53,19 @@ class OverlappingDoFn(beam.DoFn):
         timestamp: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[Any]:
+        while self._pending and self._in_flight() + self.weight(element) > self.depth:
+            yield from self._leave()
         self._pending.append((element, self.executor_for(element).submit(self.work(element)), timestamp, window))
         # What is ready leaves at once: a result that waits here would be lost if the worker died.
-        while self._pending and (self._behind_oldest() >= self.depth or self._pending[0][1].done()):
+        while self._pending and self._pending[0][1].done():
             yield from self._leave()
 
     def finish_bundle(self) -> Iterator[Any]:
         while self._pending:
             yield from self._leave()
 
-    def _behind_oldest(self) -> int:
-        return sum(self.weight(element) for element, *_ in islice(self._pending, 1, None))
+    def _in_flight(self) -> int:
+        return sum(self.weight(element) for element, *_ in self._pending)
 
     def _leave(self) -> Iterator[Any]:
         element, future, timestamp, window = self._pending.popleft()

@@ -43,6 +43,6 @@ class ReadLettersDoFn(beam.DoFn):
         chunks = retried_chunks(retried_letters(self._job))
         events = {(chunk.document_id, chunk.sequence) for chunk in chunks}
         yield TaggedOutput("tally", Tally(read=len(events)))
-        size = self._job.collection.sizes.block_chunks
+        size = self._job.collection.sizes.small_shard_rows
         for number, start in enumerate(range(0, len(chunks), size)):
             yield ChunkBlock(Place(-1, number), tuple(chunks[start : start + size]))

@@ -25,7 +25,7 @@ from tierloom.shards.vector_checks import checked_vectors
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Store
 from tierloom.storing import vector_shard_in
-from transforms.base import Base, open_base
+from transforms.base import Base, base_of
 from transforms.block_notes import BlockNotes
 from transforms.elements import ChunkBlock, Place, ShardReceipt, VectorBlock
 from transforms.job import Job
@@ -39,7 +39,8 @@ def finished_shard(place: Place, digest: str, store: Store) -> tuple[ShardReceip
     Raises `Malformed` when its vectors are not what they were.
     """
     name = names.vector_shard(digest)
-    if store.size(name) is None:
+    # Found, not made: from here on it is as young as if it had been made now.
+    if not store.renew(name):
         return None
     with TemporaryDirectory(dir=store.scratch(), prefix="reuse-") as folder:
         path = store.fetch(name, Path(folder))
@@ -107,9 +108,11 @@ class ReuseDoFn(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
-        self._base = open_base(self._job.store, self._job.base)
         self._store = open_store(self._job.store)
         self._progress = Progress(self._job.progress)
+
+    def start_bundle(self) -> None:
+        self._base = base_of(self._job)
 
     def process(self, block: ChunkBlock) -> Iterator[_Reused]:
         with stopwatch("reuse"):

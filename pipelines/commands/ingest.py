@@ -8,13 +8,16 @@ import click
 
 from pipelines.beam_options import split_arguments
 from pipelines.commands.options import concurrency_option
-from pipelines.running import Ran, make_job, run
+from pipelines.commands.tables import count
+from pipelines.running import Ran, Work, make_job, run
 from pipelines.summary import summary, summary_table
 from tierloom.errors import InputError
 from tierloom.stores.opening import open_store
 from tierloom.versions import read_manifest
+from transforms.base import base_of
 from transforms.reading.records import Fields
-from transforms.reading.sources import plan_splits
+from transforms.reading.sources import Plan, plan_splits
+from transforms.reading.syncing import Sync, plan_sync, refuse_excess
 
 
 @click.command("ingest", context_settings={"ignore_unknown_options": True})
@@ -28,6 +31,19 @@ from transforms.reading.sources import plan_splits
     show_default=True,
     help="The field that rises with every change of the document.",
 )
+@click.option(
+    "--deleted-field", default="deleted", show_default=True, help="The field that is true where a document is deleted."
+)
+@click.option("--sync", is_flag=True, help="Delete what came from these sources and is no longer in them.")
+@click.option(
+    "--delete-at-most",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(0, 100),
+    metavar="PERCENT",
+    help="Refuse a --sync that would delete a larger share of the collection.",
+)
+@click.option("--force", is_flag=True, help="Let a --sync delete any share.")
 @concurrency_option
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
 def command(
@@ -36,27 +52,51 @@ def command(
     id_field: str,
     text_field: str,
     sequence_field: str,
+    deleted_field: str,
+    sync: bool,
+    delete_at_most: float,
+    force: bool,
     concurrency: int,
     as_json: bool,
 ) -> None:
-    """Embed the documents of each SOURCE and publish a new version of STORE.
+    """Embed what is new in each SOURCE and publish a new version of STORE.
 
     A SOURCE is a folder, a glob or a file: text, Markdown, reStructuredText, HTML, JSONL, Parquet; local or
-    gs://. Options that are not listed here are Beam's (--runner, --direct_num_workers, ...); the runner is
-    FnApiRunner unless you name another.
+    gs://. Files that were read before and did not change are skipped. Options that are not listed here are Beam's
+    (--runner, --direct_num_workers, ...); the runner is FnApiRunner unless you name another.
     """
     began = time.monotonic()
     named, options = split_arguments(sources)
     if not named:
         raise InputError("name at least one source: a folder, a glob or a file")
-    fields = Fields(id_field, text_field, sequence_field)
-    job = make_job(store, "ingest", fields, concurrency=concurrency)
-    plan = plan_splits(named, fields)
-    passed_over = f"; {plan.passed_over:,} of other kinds passed over" if plan.passed_over else ""
-    click.echo(
-        f"reading {plan.files:,} file{'' if plan.files == 1 else 's'}, {plan.bytes:,} bytes{passed_over}", err=True
-    )
-    show_run(run(job, plan.splits, options), store, time.monotonic() - began, as_json)
+    fields = Fields(id_field, text_field, sequence_field, deleted_field)
+    job = make_job(store, "ingest --sync" if sync else "ingest", fields, concurrency=concurrency)
+    base = base_of(job)
+    plan = plan_splits(named, fields, seen=base.seen)
+    click.echo(described(plan), err=True)
+    work = Work(plan.splits)
+    if sync:
+        missing = plan_sync(named, plan, base.seen, base.shards, fields)
+        refuse_excess(missing, base.live_documents, 1.0 if force else delete_at_most / 100)
+        click.echo(said(missing), err=True)
+        work = Work(plan.splits, missing.deletions, missing.gone)
+    show_run(run(job, work, options), store, time.monotonic() - began, as_json)
+
+
+def described(plan: Plan) -> str:
+    """What a plan reads, on one line."""
+    line = f"reading {count(plan.files, 'file')}, {plan.bytes:,} bytes"
+    if plan.unchanged:
+        line += f"; {plan.unchanged:,} unchanged since they were read"
+    return line + (f"; {plan.passed_over:,} of other kinds passed over" if plan.passed_over else "")
+
+
+def said(missing: Sync) -> str:
+    """What a sync deletes, and what it leaves because it cannot know."""
+    line = f"deleting {count(len(missing.deletions), 'document')} that the sources no longer have"
+    if missing.kept:
+        line += f"; nothing of {', '.join(missing.kept)}: a record there has no id that can be read"
+    return line
 
 
 def show_run(ran: Ran, store: str, elapsed: float, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.beam_options import split_arguments
-from pipelines.running import make_job
+from pipelines.running import Work, make_job
 from pipelines.running import run as run_job
 from tests.embedders.endpoint import Asked, Endpoint
 from tests.pipelines.command_line import (
@@ -58,11 +58,22 @@ def test_the_same_input_again_publishes_nothing_and_asks_no_model(
     asked, names = endpoint.requests, sorted(p.name for p in (store / "shards").iterdir())
     again = ok(run("ingest", store, source, "--json")).json
     assert (again["published"], again["version"], again["tokens"], again["embedded_chunks"]) == (False, 1, 0, 0)
-    assert again["documents"]["live"] == 3
-    assert identity_of(again["documents"])
+    assert again["documents"]["documents_in"] == 0
     assert endpoint.requests == asked
     assert sorted(p.name for p in (store / "shards").iterdir()) == names
-    assert "nothing new to publish" in ok(run("ingest", store, source)).out
+    unread = ok(run("ingest", store, source))
+    assert "nothing new to publish" in unread.out
+    assert "1 unchanged since they were read" in unread.err
+    assert_whole(store)
+
+
+def test_the_same_documents_in_another_file_are_unchanged(tmp_path: Path, endpoint: Endpoint, store: Path) -> None:
+    ok(run("ingest", store, write_records(tmp_path / "r.jsonl", records_of("abc"))))
+    asked = endpoint.requests
+    again = ok(run("ingest", store, write_records(tmp_path / "copy.jsonl", records_of("abc")), "--json")).json
+    assert again["documents"]["live"] == 3
+    assert identity_of(again["documents"])
+    assert (again["tokens"], again["embedded_chunks"], endpoint.requests) == (0, 0, asked)
     assert_whole(store)
 
 
@@ -84,11 +95,11 @@ def test_a_changed_document_replaces_its_rows_and_pays_for_what_changed(
     assert head_of(store).version == 2
 
 
-def test_older_events_lose_and_publish_nothing(tmp_path: Path, endpoint: Endpoint, store: Path) -> None:
+def test_older_events_lose(tmp_path: Path, endpoint: Endpoint, store: Path) -> None:
     ok(run("ingest", store, write_records(tmp_path / "one.jsonl", records_of("a", 5, "newest"))))
     asked = endpoint.requests
     late = ok(run("ingest", store, write_records(tmp_path / "two.jsonl", records_of("a", 4, "late")), "--json")).json
-    assert (late["published"], late["documents"]["superseded"], endpoint.requests) == (False, 1, asked)
+    assert (late["added"], late["changed"], late["documents"]["superseded"], endpoint.requests) == (0, 0, 1, asked)
     assert live_texts(store) == {("a", 0): "newest"}
 
 
@@ -157,7 +168,7 @@ def race(store: Path, sources: list[Path], endpoint: Endpoint) -> None:
             job = make_job(str(store), "ingest", Fields())
             plan = plan_splits([str(source)])
             barrier.wait(60)
-            run_job(job, plan.splits, split_arguments([])[1])
+            run_job(job, Work(plan.splits), split_arguments([])[1])
         except BaseException as error:
             failures.append(error)
 

@@ -31,7 +31,7 @@ _SIZES = [
     (1, 1536),
     (ROW_GROUP_ROWS + 1, 1536),
 ]
-_SCALARS = ("ordinal", "sequence", "key")
+_SCALARS = ("ordinal", "sequence", "key", "source")
 
 
 def schema_of(dimensions: int) -> ShardSchema:

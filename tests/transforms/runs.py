@@ -82,12 +82,14 @@ def run_directly(job: Job, splits: Sequence[Split]) -> RunReport:
     written = drive(WriteVectorShardDoFn(job), drive(QuantizeDoFn(job), embedded[MAIN])[MAIN])
     letters = read["letters"] + chunked["letters"] + reused["letters"] + embedded["letters"]
     parts = drive(StoreLettersDoFn(job), [letters] if letters else [])[MAIN]
-    settled = drive(SettleDoFn(job), [None], written[MAIN] + reused["finished"], parts)
+    receipts = written[MAIN] + reused["finished"]
+    settled = drive(SettleDoFn(job), [None], receipts, compared["deletions"], parts)
     merged = drive(MergeDoFn(job), settled[MAIN])[MAIN]
     built = drive(BuildIndexShardDoFn(job), drive(PlanIndexesDoFn(job), [None], merged)[MAIN])
     verified = drive(VerifyDoFn(job), built[MAIN])[MAIN]
     tallies = read["tally"] + compared["tally"] + (again["tally"] if job.retry else [])
-    published = drive(PublishDoFn(job), [None], merged, verified, parts, tallies, settled["settled"][0])
+    made = (merged, verified, parts, tallies, read["files"], settled["settled"][0])
+    published = drive(PublishDoFn(job), [None], *made)
     report: RunReport = published[MAIN][0]
     return report
 

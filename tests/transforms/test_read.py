@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from tierloom.dead_letter import DeadLetter
-from tierloom.document import Document
+from tierloom.document import Deletion, Document
 from transforms.read import read_split, split_of_letter
 from transforms.reading import text_files
 from transforms.reading.sources import plan_splits
 
 
-def read(path: Path) -> list[Document | DeadLetter]:
+def read(path: Path) -> list[Document | Deletion | DeadLetter]:
     return [one for split in plan_splits([str(path)]).splits for one in read_split(split)]
 
 

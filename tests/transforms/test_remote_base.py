@@ -29,7 +29,7 @@ from tierloom.shards.mapped import MappedShard
 from tierloom.shards.ranged import RangedShard
 from tierloom.shards.schema import ROW_GROUP_ROWS, ShardSchema
 from transforms.base import Base
-from transforms.compare import changed_documents
+from transforms.compare import changed_events
 from transforms.elements import ChunkBlock, Place, VectorBlock
 from transforms.reuse import with_known_vectors
 
@@ -79,7 +79,8 @@ def remote_base(store: RemoteStore, shards: Sequence[VectorShard]) -> Base:
 
 
 def base(shards: Sequence[VectorShard], files: ObjectFiles) -> Base:
-    return Base(msgspec.structs.replace(first_manifest(collection_of()), vector_shards=tuple(shards)), files)
+    manifest = msgspec.structs.replace(first_manifest(collection_of()), vector_shards=tuple(shards))
+    return Base(manifest, [LiveShard(shard, files) for shard in shards], files)
 
 
 def documents(rows: Sequence[Row]) -> list[Document]:
@@ -102,7 +103,7 @@ def test_compare_and_reuse_answer_alike(shards: Shards, asked: list[Row]) -> Non
     with bucket() as store:
         head = stored(store, shards)
         here, there = local_base(store, head), remote_base(store, head)
-        assert changed_documents(documents(asked), there) == changed_documents(documents(asked), here)
+        assert changed_events(documents(asked), there) == changed_events(documents(asked), here)
         mine, its = known(asked, there), known(asked, here)
         assert mine.vectors.tobytes() == its.vectors.tobytes()
         assert mine.missing.tolist() == its.missing.tolist()
@@ -137,7 +138,7 @@ def test_ten_documents_cost_a_few_percent(large_store: RemoteStore, large: Vecto
     assert large.bytes > 36_000_000
     rows = [large_row(at) for at in range(0, DOCUMENTS, DOCUMENTS // 10)]
     base = remote_base(large_store, [large])
-    _, tally = changed_documents(documents(rows), base)
+    tally = changed_events(documents(rows), base).tally
     assert tally.unchanged == 10
     compared = large_store.traffic.bytes
     assert compared < 0.03 * large.bytes
@@ -157,10 +158,10 @@ def test_what_has_other_content_costs_no_vector(large_store: RemoteStore, large:
 def test_the_same_is_not_fetched_again(large_store: RemoteStore, large: VectorShard) -> None:
     base = remote_base(large_store, [large])
     rows = documents([large_row(at) for at in range(0, DOCUMENTS, 3)])
-    changed_documents(rows, base)
+    changed_events(rows, base)
     requests = len(large_store.traffic.ranges)
     assert requests <= 4 * -(-DOCUMENTS // ROW_GROUP_ROWS)
-    assert changed_documents(rows, base)[1].unchanged == len(rows)
+    assert changed_events(rows, base).tally.unchanged == len(rows)
     assert len(large_store.traffic.ranges) == requests
 
 

@@ -16,7 +16,7 @@ from tierloom.errors import Malformed
 from tierloom.shards.layout import ShardLayout
 from tierloom.shards.schema import VARIABLE, ShardSchema
 
-_SCALARS = {"ordinal": "<i4", "sequence": "<i8", "key": "<u8"}
+_SCALARS = {"ordinal": "<i4", "sequence": "<i8", "key": "<u8", "source": "<u8"}
 _ROWS = {"content_hash": "u1", "prefix": "i1", "vector": "<f2"}
 _DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(kind) for name, kind in (_SCALARS | _ROWS).items()}
 
@@ -52,7 +52,7 @@ class ShardColumns:
     def column(self, name: str) -> NDArray[Any]:
         """A whole fixed-width column: a mapped view of a shard with one row group, else a copy.
 
-        `ordinal`, `sequence`, `key`: (rows,). `content_hash` uint8 (rows, 16), `prefix` int8 (rows, P).
+        `ordinal`, `sequence`, `key`, `source`: (rows,). `content_hash` uint8 (rows, 16), `prefix` int8 (rows, P).
         """
         groups = np.arange(len(self._layout.first_rows) - 1)
         self._need_pages(name, groups)

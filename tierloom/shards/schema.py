@@ -23,7 +23,7 @@ VARIABLE = ("document_id", "heading", "text", "metadata")
 # A note of the footer: for each of these columns, the CRC-32 (zlib's) of its values in each row group. Parquet's
 # own page checksums would do, but they come for all columns or none, and `vector` needs none: its prefix tells.
 CHECKSUMS = "tierloom.crc32"
-CHECKSUMMED = ("ordinal", "sequence", "key", "content_hash", "prefix")
+CHECKSUMMED = ("ordinal", "sequence", "key", "source", "content_hash", "prefix")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class ShardSchema:
             "ordinal": 4,
             "sequence": 8,
             "key": 8,
+            "source": 8,
             "content_hash": CONTENT_HASH_BYTES,
             "prefix": self.prefix_dimensions,
             "vector": 2 * self.dimensions,
@@ -56,6 +57,7 @@ class ShardSchema:
             ("text", pa.string()),
             ("metadata", pa.string()),
             ("key", pa.uint64()),
+            ("source", pa.uint64()),
             ("content_hash", pa.binary(CONTENT_HASH_BYTES)),
             ("prefix", pa.binary(self.prefix_dimensions)),
             ("vector", pa.binary(2 * self.dimensions)),

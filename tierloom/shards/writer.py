@@ -33,6 +33,7 @@ class Rows:
     text: pa.Array
     metadata: pa.Array
     key: NDArray[np.uint64]
+    source: NDArray[np.uint64]
     content_hash: NDArray[np.uint8]
     prefix: NDArray[np.int8]
     vector: NDArray[np.float16]

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tierloom.dead_letter import DeadLetter
-from tierloom.document import Document, Origin
+from tierloom.dead_letter import UNREADABLE, DeadLetter
+from tierloom.document import Deletion, Document, Origin
 from transforms.reading.filesystems import open_file
-from transforms.reading.records import Fields, record_document, record_id
+from transforms.reading.records import Fields, record_event, record_id
 from transforms.reading.refused import Refused, refusal, shown
 from transforms.reading.splits import FilePart
 from transforms.reading.text_files import LARGEST_DOCUMENT
@@ -37,8 +37,8 @@ class Line:
         return self.data is not None and not self.data.strip()
 
 
-def read_jsonl(part: FilePart, fields: Fields) -> Iterator[Document | DeadLetter]:
-    """A document or a dead letter for each line that starts in the part and is not blank.
+def read_jsonl(part: FilePart, fields: Fields) -> Iterator[Document | Deletion | DeadLetter]:
+    """A document, a deletion or a dead letter for each line that starts in the part and is not blank.
 
     Where reading fails, one letter stands for the rest of the part.
     """
@@ -48,18 +48,18 @@ def read_jsonl(part: FilePart, fields: Fields) -> Iterator[Document | DeadLetter
         for line in _lines(part):
             reached = line.offset + line.length
             if not line.is_blank:
-                yield _document(part, line, fields, numbers)
+                yield _event(part, line, fields, numbers)
     except OSError as error:
         rest = Origin(part.uri, reached, max(part.offset + part.length - reached, 0))
-        yield refusal(Refused("unreadable", str(error)), rest)
+        yield refusal(Refused(UNREADABLE, str(error)), rest)
 
 
-def _document(part: FilePart, line: Line, fields: Fields, numbers: "_LineNumbers") -> Document | DeadLetter:
+def _event(part: FilePart, line: Line, fields: Fields, numbers: "_LineNumbers") -> Document | Deletion | DeadLetter:
     origin = Origin(part.uri, line.offset, line.length)
     record: dict[str, Any] = {}
     try:
         record = _parsed(line)
-        return record_document(record, fields, origin, part.modified_ns + line.offset)
+        return record_event(record, fields, origin, part.sequence + line.offset)
     except Refused as refused:
         return refusal(refused, origin, numbers.of(line), _id_if_any(record, fields))
 
@@ -74,8 +74,14 @@ def _id_if_any(record: dict[str, Any], fields: Fields) -> str | None:
 def _parsed(line: Line) -> dict[str, Any]:
     if line.data is None:
         raise Refused("too-large", f"a line of {line.length} bytes, more than the {LARGEST_DOCUMENT} of a document")
+    # RFC 8259 lets a parser ignore a byte order mark; only the first line of a file can have one.
+    return parsed_record(line.data if line.offset else line.data.removeprefix(_BOM))
+
+
+def parsed_record(data: bytes) -> dict[str, Any]:
+    """The JSON object in a line or a message. Raises `Refused` (`invalid-utf8`, `invalid-json`, `not-an-object`)."""
     try:
-        record = _decode(_decoded(line.data, line.offset))
+        record = _decode(_decoded(data))
     except (ValueError, RecursionError) as error:
         raise Refused("invalid-json", f"not valid JSON: {error}") from error
     if not isinstance(record, dict):
@@ -83,9 +89,7 @@ def _parsed(line: Line) -> dict[str, Any]:
     return record
 
 
-def _decoded(data: bytes, offset: int) -> str:
-    # RFC 8259 lets a parser ignore a byte order mark; only the first line of a file can have one.
-    data = data.removeprefix(_BOM) if offset == 0 else data
+def _decoded(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:

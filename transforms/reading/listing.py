@@ -36,6 +36,18 @@ def find_files(source: str) -> Iterator[Found]:
         raise SourceError(f"source {shown_path(source)!r} cannot be listed: {error}") from error
 
 
+def covers(source: str, uri: str) -> bool:
+    """Whether `uri`, a file that may be no more, is one that `source` would name."""
+    root = source.rstrip("/") if source.startswith(GCS) else shown_path(os.path.abspath(source))  # noqa: PTH100
+    if uri == root or uri.startswith(f"{root}/"):
+        return True
+    if not _WILD.search(source):
+        return False
+    glob = split_glob(root)
+    relative = uri.removeprefix(f"{glob.base.rstrip('/')}/")
+    return relative != uri and glob.matches(relative)
+
+
 def shown_path(path: str) -> str:
     """`path` with what is not UTF-8 in it escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

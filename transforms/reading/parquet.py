@@ -10,11 +10,11 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tierloom.dead_letter import DeadLetter
-from tierloom.document import Document, Origin
+from tierloom.dead_letter import UNREADABLE, DeadLetter
+from tierloom.document import Deletion, Document, Origin
 from tierloom.errors import SourceError
 from transforms.reading.filesystems import open_file
-from transforms.reading.records import Fields, record_document, record_id
+from transforms.reading.records import Fields, record_event, record_id
 from transforms.reading.refused import Refused, refusal
 from transforms.reading.splits import FilePart, Piece
 
@@ -74,8 +74,8 @@ def _row_groups(part: FilePart, footer: pq.FileMetaData, split_bytes: int) -> It
         yield Piece(replace(part, offset=first, length=rows), size)
 
 
-def read_parquet(part: FilePart, fields: Fields) -> Iterator[Document | DeadLetter]:
-    """A document or a dead letter for each row of the part.
+def read_parquet(part: FilePart, fields: Fields) -> Iterator[Document | Deletion | DeadLetter]:
+    """A document, a deletion or a dead letter for each row of the part.
 
     Where reading fails, one letter stands for the rest of that row group. A letter's offset and length are rows.
     """
@@ -110,12 +110,14 @@ def _groups(file: pq.ParquetFile, part: FilePart) -> Iterator[_Group]:
             yield _Group(number, start, first, end)
 
 
-def _read_group(file: pq.ParquetFile, group: _Group, part: FilePart, fields: Fields) -> Iterator[Document | DeadLetter]:
+def _read_group(
+    file: pq.ParquetFile, group: _Group, part: FilePart, fields: Fields
+) -> Iterator[Document | Deletion | DeadLetter]:
     reached = group.first
     try:
         for start, batch in _batches(file, group):
             for row, record in enumerate(_rows(batch, fields), start):
-                yield _document(part, row, record, fields)
+                yield _event(part, row, record, fields)
                 reached = row + 1
     except _UNREADABLE as error:
         yield _broken(error, Origin(part.uri, reached, group.end - reached))
@@ -134,15 +136,17 @@ def _batches(file: pq.ParquetFile, group: _Group) -> Iterator[tuple[int, pa.Reco
 def _broken(error: Exception, origin: Origin) -> DeadLetter:
     # Arrow raises OSError for broken bytes too, but without an errno.
     readable = getattr(error, "errno", None) is None
-    return refusal(Refused("corrupt-parquet" if readable else "unreadable", str(error)), origin)
+    return refusal(Refused("corrupt-parquet" if readable else UNREADABLE, str(error)), origin)
 
 
-def _document(part: FilePart, row: int, record: Mapping[str, Any] | Refused, fields: Fields) -> Document | DeadLetter:
+def _event(
+    part: FilePart, row: int, record: Mapping[str, Any] | Refused, fields: Fields
+) -> Document | Deletion | DeadLetter:
     origin = Origin(part.uri, row, 1)
     if isinstance(record, Refused):
         return refusal(record, origin)
     try:
-        return record_document(record, fields, origin, part.modified_ns + row)
+        return record_event(record, fields, origin, part.sequence + row)
     except Refused as refused:
         return refusal(refused, origin, document_id=_id_if_any(record, fields))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from tierloom.document import Document, Origin
+from tierloom.document import Deletion, Document, Origin
 from tierloom.sealed import canonical
 from transforms.reading.refused import Refused, shown
 
@@ -20,7 +20,7 @@ _EPOCH: Final = datetime(1970, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Which fields of a record are its id, text and sequence.
+    """Which fields of a record are its id, text and sequence, and which tells that the document is deleted.
 
     Every other field joins the metadata; a field `metadata` that is an object is merged into it.
     """
@@ -28,20 +28,26 @@ class Fields:
     id: str = "id"
     text: str = "text"
     sequence: str = "sequence"
+    deleted: str = "deleted"
 
 
-def record_document(record: Mapping[str, Any], fields: Fields, origin: Origin, undated_sequence: int) -> Document:
-    """The document of a record; `undated_sequence` is the sequence of one without that field.
+def record_event(
+    record: Mapping[str, Any], fields: Fields, origin: Origin, undated_sequence: int
+) -> Document | Deletion:
+    """What a record says: a document, or its deletion. `undated_sequence` is that of one without a sequence.
 
     Raises `Refused` with the reason `missing-id`, `invalid-id`, `id-too-long`, `missing-text`, `invalid-text`,
-    `empty-document`, `invalid-sequence` or `invalid-unicode`.
+    `empty-document`, `invalid-sequence`, `invalid-deleted` or `invalid-unicode`.
     """
     document_id = record_id(record, fields)
+    sequence = _sequence(record.get(fields.sequence), undated_sequence)
+    if _is_deletion(record, fields):
+        return Deletion(document_id, sequence)
     text = _text(record, fields)
     title = record.get("title")
     return Document(
         document_id=document_id,
-        sequence=_sequence(record.get(fields.sequence), undated_sequence),
+        sequence=sequence,
         text=text,
         metadata=_metadata(record, fields),
         origin=origin,
@@ -77,6 +83,13 @@ def checked_text(text: str) -> str:
     return text
 
 
+def _is_deletion(record: Mapping[str, Any], fields: Fields) -> bool:
+    value = record.get(fields.deleted)
+    if value is not None and not isinstance(value, bool):
+        raise Refused("invalid-deleted", f"field {shown(fields.deleted)} must be true or false, not {shown(value)}")
+    return bool(value)
+
+
 def _text(record: Mapping[str, Any], fields: Fields) -> str:
     value = record.get(fields.text)
     if value is None:
@@ -86,8 +99,12 @@ def _text(record: Mapping[str, Any], fields: Fields) -> str:
     return checked_text(value)
 
 
+def _own(fields: Fields) -> tuple[str, ...]:
+    return fields.id, fields.text, fields.sequence, fields.deleted
+
+
 def _metadata(record: Mapping[str, Any], fields: Fields) -> str:
-    own = {name: value for name, value in record.items() if name not in (fields.id, fields.text, fields.sequence)}
+    own = {name: value for name, value in record.items() if name not in _own(fields)}
     if isinstance(nested := own.get("metadata"), Mapping):
         own.pop("metadata")
         own = {**nested, **own}

@@ -28,6 +28,7 @@ def refusal(refused: Refused, origin: Origin, line: int | None = None, document_
         length=origin.length,
         line=line,
         document_id=document_id,
+        record=origin.record,
     )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from tierloom.seen_files import SeenFile
+
 Kind = Literal["text", "markdown", "restructuredtext", "html", "jsonl", "parquet"]
 
 SPLIT_BYTES: Final = 2 << 20
@@ -32,7 +34,8 @@ class FilePart:
 
     `uri` is an absolute path or `gs://bucket/name`. `offset` and `length` count bytes (of JSONL: a line belongs
     to the part in which it starts) or, of Parquet, rows. `size` is the file's in bytes. `document_id` is None
-    where the records themselves carry ids.
+    where the records themselves carry ids. A document without a sequence of its own has `sequence`, in a file of
+    records plus its offset.
     """
 
     uri: str
@@ -41,23 +44,26 @@ class FilePart:
     offset: int
     length: int
     size: int
-    modified_ns: int
+    sequence: int
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One unit of reading: file parts of about `SPLIT_BYTES` together, `bytes` in all."""
+    """One unit of reading: file parts of about `SPLIT_BYTES` together, `bytes` in all; `files` are those that
+    begin in it."""
 
     parts: tuple[FilePart, ...]
     bytes: int
+    files: tuple[SeenFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A file part and its bytes in the file."""
+    """A file part and its bytes in the file; with the first part of a file, what is seen of the file."""
 
     part: FilePart
     bytes: int
+    file: SeenFile | None = None
 
 
 def kind_of(name: str) -> Kind | None:
@@ -82,4 +88,8 @@ def pack(pieces: Iterable[Piece], split_bytes: int) -> Iterator[Split]:
 
 
 def _split(pieces: list[Piece]) -> Split:
-    return Split(tuple(piece.part for piece in pieces), sum(piece.bytes for piece in pieces))
+    return Split(
+        tuple(piece.part for piece in pieces),
+        sum(piece.bytes for piece in pieces),
+        tuple(piece.file for piece in pieces if piece.file),
+    )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Final
 
-from tierloom.dead_letter import DeadLetter
+from tierloom.dead_letter import UNREADABLE, DeadLetter
 from tierloom.document import Document, Origin
 from tierloom.sealed import canonical
 from transforms.chunking.headings import first_heading
@@ -34,7 +34,7 @@ def _document(part: FilePart, document_id: str, origin: Origin) -> Document:
     marked = _MARKED[part.kind](_decoded(_read(part), part.kind))
     return Document(
         document_id=document_id,
-        sequence=part.modified_ns,
+        sequence=part.sequence,
         text=checked_text(marked.text),
         metadata=canonical({"source": document_id}).decode(),
         origin=origin,
@@ -48,7 +48,7 @@ def _read(part: FilePart) -> bytes:
         with open_file(part.uri) as stream:
             data: bytes = stream.read(LARGEST_DOCUMENT + 1)
     except OSError as error:
-        raise Refused("unreadable", str(error)) from error
+        raise Refused(UNREADABLE, str(error)) from error
     if len(data) > LARGEST_DOCUMENT:
         raise Refused("too-large", f"{part.size} bytes, more than the {LARGEST_DOCUMENT} of a document: split it")
     return data

@@ -6,7 +6,7 @@ import pytest
 
 from tests.engines.gcs_server import GcsBucket
 from tierloom.dead_letter import DeadLetter
-from tierloom.document import Document
+from tierloom.document import Deletion, Document
 from tierloom.errors import SourceError
 from transforms.read import read_split, split_of_letter
 from transforms.reading.sources import plan_splits
@@ -21,7 +21,7 @@ def docs(gcs_bucket: GcsBucket) -> GcsBucket:
     return gcs_bucket
 
 
-def read(source: str, split_bytes: int = 2 << 20) -> list[Document | DeadLetter]:
+def read(source: str, split_bytes: int = 2 << 20) -> list[Document | Deletion | DeadLetter]:
     return [one for split in plan_splits([source], split_bytes=split_bytes).splits for one in read_split(split)]
 
 

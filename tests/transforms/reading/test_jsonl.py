@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tierloom.dead_letter import DeadLetter, to_jsonl
-from tierloom.document import Document
+from tierloom.document import Deletion, Document
 from transforms.read import read_split, split_of_letter
 from transforms.reading import jsonl
 from transforms.reading.records import Fields
@@ -17,7 +17,9 @@ from transforms.reading.splits import SPLIT_BYTES
 GOOD = b'{"id": "good", "text": "text"}\n'
 
 
-def read(path: Path, fields: Fields | None = None, split_bytes: int = SPLIT_BYTES) -> list[Document | DeadLetter]:
+def read(
+    path: Path, fields: Fields | None = None, split_bytes: int = SPLIT_BYTES
+) -> list[Document | Deletion | DeadLetter]:
     plan = plan_splits([str(path)], fields, split_bytes)
     return [one for split in plan.splits for one in read_split(split, fields)]
 
@@ -27,7 +29,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "records.jsonl"
 
 
-def read_line(path: Path, line: bytes, fields: Fields | None = None) -> Document | DeadLetter:
+def read_line(path: Path, line: bytes, fields: Fields | None = None) -> Document | Deletion | DeadLetter:
     """What becomes of `line` between two good ones, which must come through."""
     path.write_bytes(GOOD + line + b"\n" + GOOD)
     before, one, after = read(path, fields)
@@ -173,9 +175,12 @@ def test_any_cut_reads_the_same(
 
     assert read(path, split_bytes=split_bytes) == whole
     kept = [line for line in [*lines, tail] if line.strip()]
-    assert [one.origin.length if isinstance(one, Document) else one.length for one in whole] == [
-        len(line) for line in kept
-    ]
+    assert [_length(one) for one in whole] == [len(line) for line in kept]
+
+
+def _length(one: Document | Deletion | DeadLetter) -> int | None:
+    assert not isinstance(one, Deletion)
+    return one.origin.length if isinstance(one, Document) else one.length
 
 
 def test_every_letter_can_be_read_again_alone(path: Path) -> None:

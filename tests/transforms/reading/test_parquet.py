@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tierloom.dead_letter import DeadLetter
-from tierloom.document import Document
+from tierloom.document import Deletion, Document
 from transforms.read import read_split, split_of_letter
 from transforms.reading.records import Fields
 from transforms.reading.sources import plan_splits
@@ -21,7 +21,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "rows.parquet"
 
 
-def read(path: Path, fields: Fields | None = None, split_bytes: int = SPLIT_BYTES) -> list[Document | DeadLetter]:
+def read(
+    path: Path, fields: Fields | None = None, split_bytes: int = SPLIT_BYTES
+) -> list[Document | Deletion | DeadLetter]:
     plan = plan_splits([str(path)], fields, split_bytes)
     return [one for split in plan.splits for one in read_split(split, fields)]
 

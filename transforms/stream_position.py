@@ -1,0 +1,65 @@
+"""How far an unbounded pipeline has published its source, though bundles arrive in any order and more than once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from tierloom.errors import SourceHeld
+from tierloom.manifest import Cursor
+from transforms.bundle import BundleOutcome, Passed
+from transforms.outcome import CursorMove
+
+Positions = Mapping[str, int]
+_Ranges = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a pipeline has published: everything of a partition up to its position, and the ranges `beyond` a gap.
+
+    `version` is the newest version when it last looked.
+    """
+
+    version: int = 0
+    positions: Positions = field(default_factory=dict)
+    beyond: Mapping[str, _Ranges] = field(default_factory=dict)
+
+    def with_outcomes(self, outcomes: Iterable[BundleOutcome]) -> "Taken":
+        """With what these bundles passed."""
+        positions, beyond = dict(self.positions), dict(self.beyond)
+        for passed in (one for outcome in outcomes for one in outcome.passed):
+            position = positions.get(passed.partition, passed.first)
+            ranges = (*beyond.get(passed.partition, ()), (passed.start, passed.stop))
+            positions[passed.partition], beyond[passed.partition] = _joined(position, ranges)
+        return replace(self, positions=positions, beyond=beyond)
+
+
+def _joined(position: int, ranges: Sequence[tuple[int, int]]) -> tuple[int, _Ranges]:
+    """The position behind all ranges that follow it without a gap, and the other ranges."""
+    beyond: list[tuple[int, int]] = []
+    for start, stop in sorted(ranges):
+        if start <= position:
+            position = max(position, stop)
+        else:
+            beyond.append((start, stop))
+    return position, tuple(beyond)
+
+
+def cursor_move(
+    source: str, holder: str, before: Taken, reached: Taken, passed: Iterable[Passed], held: Cursor | None
+) -> CursorMove | None:
+    """The move of the manifest's cursor from where it is `held` to what is `reached`; None without positions.
+
+    Raises `SourceHeld` when another stream moved it since this pipeline took it up.
+    """
+    if not reached.positions:
+        return None
+    there = held.positions if held else {}
+    if held and held.holder != holder:
+        began = {one.partition: one.first for one in passed} | dict(before.positions)
+        if any(there.get(partition, first) != first for partition, first in began.items()):
+            raise SourceHeld(
+                f"{source} is read by another stream too: {held.holder} moved its cursor to {there} at {held.moved}, "
+                f"while {holder} went on from {began}; stop one of them, then start again"
+            )
+    after = {**there, **{name: max(at, there.get(name, at)) for name, at in reached.positions.items()}}
+    return CursorMove(source, held.positions if held else None, after, holder)
