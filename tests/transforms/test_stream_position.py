@@ -1,0 +1,82 @@
+"""Positions move on over what is published without a gap, in whatever order and however often it comes."""
+
+import random
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tierloom.errors import SourceHeld
+from tierloom.manifest import Cursor
+from transforms.bundle import BundleOutcome, Passed
+from transforms.elements import Tally
+from transforms.stream_position import Taken, cursor_move
+
+FIRST = 100
+
+
+def outcome_of(*passed: Passed) -> BundleOutcome:
+    return BundleOutcome("b", Tally(), (), (), (), passed)
+
+
+def passed(start: int, stop: int, partition: str = "0") -> Passed:
+    return Passed(partition, FIRST, start, stop)
+
+
+@given(st.sets(st.integers(FIRST + 1, FIRST + 60), max_size=8), st.randoms(use_true_random=False))
+def test_every_order_ends_at_the_end(cuts: set[int], dice: random.Random) -> None:
+    edges = [FIRST, *sorted(cuts), FIRST + 61]
+    spans = [passed(start, stop) for start, stop in pairwise(edges)]
+    spans += spans[::2]
+    dice.shuffle(spans)
+    taken, seen = Taken(), set[int]()
+    for span in spans:
+        taken = taken.with_outcomes([outcome_of(span)])
+        seen |= set(range(span.start, span.stop))
+        # Exactly what a set of positions says.
+        assert taken.positions["0"] == next(at for at in range(FIRST, FIRST + 63) if at not in seen)
+    assert taken.positions == {"0": FIRST + 61}
+    assert not taken.beyond["0"]
+
+
+def test_a_gap_holds_the_position_back() -> None:
+    taken = Taken().with_outcomes([outcome_of(passed(110, 120), passed(0, 5, "1"))])
+    assert (taken.positions, taken.beyond["0"]) == ({"0": FIRST, "1": FIRST}, ((110, 120),))
+    assert taken.with_outcomes([outcome_of(passed(100, 110))]).positions["0"] == 120
+
+
+def cursor(holder: str, **positions: int) -> Cursor:
+    return Cursor(source="s", positions=positions, holder=holder, moved="2026-01-01T00:00:00Z")
+
+
+def move(held: Cursor | None, before: Taken, *spans: Passed) -> dict[str, int] | None:
+    reached = before.with_outcomes([outcome_of(*spans)])
+    moved = cursor_move("s", "me", before, reached, spans, held)
+    if moved is None:
+        return None
+    assert moved.before == (held.positions if held else None)
+    return dict(moved.after)
+
+
+def test_a_source_without_positions_has_no_cursor() -> None:
+    assert move(None, Taken()) is None
+
+
+def test_other_partitions_stay_where_they_are() -> None:
+    assert move(cursor("me", a=7), Taken(), passed(100, 110)) == {"a": 7, "0": 110}
+
+
+def test_a_cursor_never_goes_back() -> None:
+    # It moved it, and died before that was remembered.
+    assert move(cursor("me", **{"0": 130}), Taken(), passed(100, 110)) == {"0": 130}
+
+
+def test_what_another_left_is_taken_up() -> None:
+    assert move(cursor("other", **{"0": FIRST}), Taken(), passed(100, 110)) == {"0": 110}
+
+
+@pytest.mark.parametrize("before", [Taken(), Taken(positions={"0": 110})])
+def test_who_moves_the_same_cursor_is_named(before: Taken) -> None:
+    with pytest.raises(SourceHeld, match=r"other moved its cursor to .*115"):
+        move(cursor("other", **{"0": 115}), before, passed(100, 110))
