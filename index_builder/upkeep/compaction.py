@@ -67,13 +67,6 @@ def compact(
     return Compacted(tuple(done))
 
 
-def compact_round(round_: Round, store: Store) -> CompactedRound:
-    """Carry out one round in this process. Raises `Overtaken` when another writer has replaced its shards, and as
-    `compact` does."""
-    with BuildPool(apart=False) as pool:
-        return _carry_out(round_, read_head(store), store, pool, lambda: False)
-
-
 def _carry_out(
     round_: Round, head: Manifest, store: Store, pool: BuildPool, stop: Callable[[], bool]
 ) -> CompactedRound:

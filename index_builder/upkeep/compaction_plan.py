@@ -7,7 +7,7 @@ The Log-Structured Merge-Tree, 1996). A shard of which too much is dead is rewri
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tierloom.collection import Sizes
@@ -19,11 +19,14 @@ class Rules:
     """When to compact: `fan_out` groups of one size make a larger one; a shard is rewritten when more than
     `dead_share` of its rows is dead.
 
-    With a larger `fan_out` rows are rewritten less often, and a query asks more index shards.
+    With a larger `fan_out` rows are rewritten less often, and a query asks more index shards. Only groups whose live
+    rows are in `group_rows` are looked at: two compactions at once, one of small groups and one of large ones, do not
+    meet, and small ones need not wait for minutes until a large one is done.
     """
 
     fan_out: int = 8
     dead_share: float = 0.2
+    group_rows: range = range(1 << 40)
 
     def __post_init__(self) -> None:
         if self.fan_out < 2 or not 0 < self.dead_share < 1:
@@ -57,13 +60,10 @@ class Round:
         return sum(group.live_rows for group in self.groups)
 
 
-def plan_rounds(manifest: Manifest, rules: Rules, busy: Set[str] = frozenset()) -> list[Round]:
-    """What is due, the smallest round first: each round stands on its own.
-
-    Groups that hold one of the vector shards in `busy` are left alone.
-    """
+def plan_rounds(manifest: Manifest, rules: Rules) -> list[Round]:
+    """What is due, the smallest round first: each round stands on its own."""
     sizes = manifest.collection.sizes
-    groups = [group for group in groups_of(manifest) if busy.isdisjoint(shard.path for shard in group.vector_shards)]
+    groups = [group for group in groups_of(manifest) if group.live_rows in rules.group_rows]
     crowded = [bin_ for level in _crowded(groups, rules, sizes) for bin_ in _bins(level, rules, sizes) if len(bin_) > 1]
     placed = {group for bin_ in crowded for group in bin_}
     decayed = [group for group in groups if group not in placed and _is_decayed(group, rules)]
