@@ -7,12 +7,17 @@ from tierloom.checkpoint import Checkpoint
 from tierloom.collection import Collection
 from tierloom.commit import advance_latest, now, writer
 from tierloom.errors import AlreadyExists, CollectionExists
-from tierloom.manifest import Manifest, RunRecord
+from tierloom.manifest import Manifest, Retention, RunRecord
 from tierloom.stores.probing import probe_preconditions
 from tierloom.stores.store import Store
 
 
-def create_collection(store: Store, checkpoint: Checkpoint, collection: Collection) -> Manifest:
+def create_collection(
+    store: Store,
+    checkpoint: Checkpoint,
+    collection: Collection,
+    retention: Retention = Retention(),  # noqa: B008 -- immutable
+) -> Manifest:
     """Store the checkpoint and version 0.
 
     Raises `CollectionExists` when the store holds a collection already, and `PreconditionsIgnored` when it
@@ -26,6 +31,7 @@ def create_collection(store: Store, checkpoint: Checkpoint, collection: Collecti
         writer=writer(),
         collection=collection,
         run=RunRecord(run=uuid.uuid4().hex, command="init"),
+        retention=retention,
     )
     store.create(names.checkpoint(checkpoint.fingerprint), checkpoint.to_bytes())
     try:

@@ -45,8 +45,6 @@ def _chain(store: Store, stored: list[int]) -> Iterator[Manifest]:
 
 def _entry(manifest: Manifest, holders: Holders, head: int) -> Entry:
     version = manifest.version
-    # `latest` is where a writer left it that may have died since: the head is what it means.
-    others = tuple(channel for channel in holders.channels if channel.name != names.LATEST)
     latest = (names.LATEST,) if version == head else ()
     leases = sum(lease.version == version for _, lease in holders.leases)
-    return Entry(manifest, (*latest, *channels_at(others, version)), leases)
+    return Entry(manifest, (*latest, *channels_at(holders.channels, version)), leases)

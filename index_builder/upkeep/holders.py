@@ -15,7 +15,8 @@ _CHANNEL = re.compile(r"channels/([a-z0-9][a-z0-9-]{0,62})\.json")
 
 @dataclass(frozen=True, slots=True)
 class Holders:
-    """`expired` are leases that hold nothing any more, as they were listed."""
+    """`channels` without `latest`, which means the newest version wherever a writer that died has left it. `expired`
+    are leases that hold nothing any more, as they were listed."""
 
     channels: tuple[Channel, ...]
     leases: tuple[tuple[Listed, LeaseRecord], ...]
@@ -55,5 +56,6 @@ def channels_at(channels: Sequence[Channel], version: int) -> tuple[str, ...]:
 
 def _channels(store: Store) -> Iterator[Channel]:
     for listed in store.list(names.CHANNELS):
-        if (match := _CHANNEL.fullmatch(listed.name)) and (found := read_channel(store, match[1])):
+        match = _CHANNEL.fullmatch(listed.name)
+        if match and match[1] != names.LATEST and (found := read_channel(store, match[1])):
             yield found[0]

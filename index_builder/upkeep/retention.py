@@ -1,5 +1,7 @@
 """How long deletions are remembered and versions are kept: said in the manifest, and changed by a commit."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from index_builder.upkeep.publishing import publish_upkeep
@@ -8,25 +10,14 @@ from tierloom.stores.store import Store
 from tierloom.versions import read_head
 
 
-def set_retention(
-    store: Store,
-    deletions_seconds: int | None = None,
-    versions: int | None = None,
-    versions_seconds: int | None = None,
-) -> Retention:
-    """Publish a version with this retention, where it is given and another one; the retention from now on.
+def set_retention(store: Store, members: Mapping[str, int]) -> Retention:
+    """Publish a version whose retention has these members, if that is another one; the retention from now on.
 
     Raises `NotACollection`.
     """
-    stated = {
-        "deletions_seconds": deletions_seconds,
-        "versions": versions,
-        "versions_seconds": versions_seconds,
-    }
-    given = {name: value for name, value in stated.items() if value is not None}
 
     def changed(head: Manifest) -> Manifest:
-        return msgspec.structs.replace(head, retention=msgspec.structs.replace(head.retention, **given))
+        return msgspec.structs.replace(head, retention=msgspec.structs.replace(head.retention, **members))
 
     head = read_head(store)
     if changed(head) == head:

@@ -1,10 +1,14 @@
 """tierloom init: create a collection."""
 
+from datetime import timedelta
+
 import click
 
+from pipelines.commands.options import retention_members, retention_options
 from tierloom.collection import Chunking, Collection, Sizes, plan_tiers
 from tierloom.creating import create_collection
 from tierloom.declaring import declared_checkpoint
+from tierloom.manifest import Retention
 from tierloom.model_input import check_chunking
 from tierloom.stores.opening import open_store
 
@@ -74,6 +78,7 @@ def _dimensions(_: click.Context, __: click.Parameter, text: str) -> tuple[int, 
 @click.option(
     "--shard-rows", default=131_072, show_default=True, type=click.IntRange(1), help="Rows of a merged vector shard."
 )
+@retention_options
 def command(
     store: str,
     model: str,
@@ -88,8 +93,14 @@ def command(
     chunk_overlap: int,
     block_chunks: int,
     shard_rows: int,
+    deletions: timedelta | None,
+    versions: int | None,
+    age: timedelta | None,
 ) -> None:
-    """Create a collection in STORE: its model, its tiers, its chunking rule. They are fixed for good."""
+    """Create a collection in STORE: its model, its chunking rule, its tiers, its retention.
+
+    Model and chunking are fixed for good; see `tierloom tiers` and `tierloom retention` for the others.
+    """
     checkpoint = declared_checkpoint(model, base_url, api_key_env)
     tiers = plan_tiers(checkpoint, dimensions, untrained_prefixes, connectivity, expansion_add, expansion_search)
     chunking = Chunking(max_tokens=chunk_tokens, overlap_tokens=chunk_overlap)
@@ -103,7 +114,7 @@ def command(
         untrained_prefixes=untrained_prefixes,
     )
     opened = open_store(store)
-    create_collection(opened, checkpoint, collection)
+    create_collection(opened, checkpoint, collection, Retention(**retention_members(deletions, versions, age)))
     served = ", ".join(str(tier.dimensions) for tier in tiers)
     click.echo(f"{opened.url}: a collection of {checkpoint.space.model} ({checkpoint.space.dimensions} dimensions)")
     click.echo(f"served in tiers of {served}; checkpoint {checkpoint.fingerprint}")

@@ -1,5 +1,10 @@
 """Options that several commands have."""
 
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+
 import click
 
 concurrency_option = click.option(
@@ -9,3 +14,50 @@ concurrency_option = click.option(
     type=click.IntRange(1, 1024),
     help="Requests in flight to the model, per worker.",
 )
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class Duration(click.ParamType[timedelta]):
+    """A number of seconds, minutes, hours or days, such as 90s, 30m, 24h or 7d."""
+
+    name = "duration"
+
+    def __init__(self, least: int = 0) -> None:
+        self._least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        if not (match := re.fullmatch(r"(\d{1,9})([smhd])", str(value))):
+            self.fail(f"{value!r} is no duration; write a number with s, m, h or d, such as 24h", param, ctx)
+        seconds = int(match[1]) * _UNITS[match[2]]
+        if seconds < self._least:
+            self.fail(f"{value!r} is too short; the least is {self._least}s", param, ctx)
+        return timedelta(seconds=seconds)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `Duration` reads them: in the largest unit that says them exactly."""
+    whole = round(seconds)
+    unit = next(unit for unit in ("d", "h", "m", "s") if whole % _UNITS[unit] == 0 and (whole or unit == "s"))
+    return f"{whole // _UNITS[unit]}{unit}"
+
+
+def retention_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What a collection's retention is made of."""
+    options = (
+        click.option("--deletions", type=Duration(least=1), help="How long a deletion is remembered, such as 90d."),
+        click.option("--versions", type=click.IntRange(1), help="How many of the newest versions are kept."),
+        click.option("--age", type=Duration(), help="How old a version may be that is kept besides, such as 7d."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def retention_members(deletions: timedelta | None, versions: int | None, age: timedelta | None) -> dict[str, int]:
+    """What `retention_options` were given, as members of a `tierloom.manifest.Retention`."""
+    seconds = {"deletions_seconds": deletions, "versions_seconds": age}
+    members = {name: round(given.total_seconds()) for name, given in seconds.items() if given is not None}
+    return members if versions is None else {**members, "versions": versions}

@@ -1,0 +1,55 @@
+"""tierloom history: the versions of a collection."""
+
+from itertools import chain
+
+import click
+import msgspec
+
+from index_builder.upkeep.history import Entry, history
+from tierloom.stores.opening import open_store
+
+
+@click.command("history")
+@click.argument("store")
+@click.option("--last", type=click.IntRange(1), help="Only so many, the newest.  [default: all that are kept]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a version.")
+def command(store: str, last: int | None, as_json: bool) -> None:
+    """Show the versions of STORE that are not retired, newest first: when, by what, and what it changed.
+
+    Documents were added, changed or removed; chunks embedded by the model for tokens. At the end of a line stand
+    the channels that point there.
+    """
+    entries = history(open_store(store), last)
+    for line in map(_json, entries) if as_json else chain([_HEADER], map(_line, entries)):
+        click.echo(line)
+
+
+_FORMAT = "{:>7}  {:20}  {:12}  {:>9}  {:>9}  {:>9}  {:>10}  {:>12}  {:>12}  {}"
+_HEADER = _FORMAT.format(
+    "version", "created", "by", "added", "changed", "removed", "embedded", "tokens", "live chunks", "kept by"
+).rstrip()
+
+
+def _line(entry: Entry) -> str:
+    manifest, run = entry.manifest, entry.manifest.run
+    numbers = (run.added, run.changed, run.removed, run.embedded_chunks, run.tokens, manifest.live_chunks)
+    leases = (f"{entry.leases} lease{'' if entry.leases == 1 else 's'}",) if entry.leases else ()
+    keepers = ", ".join((*entry.channels, *leases))
+    counts = (f"{number:,}" for number in numbers)
+    return _FORMAT.format(manifest.version, manifest.created, run.command, *counts, keepers).rstrip()
+
+
+def _json(entry: Entry) -> bytes:
+    manifest, run = entry.manifest, entry.manifest.run
+    return msgspec.json.encode(
+        {
+            "version": manifest.version,
+            "created": manifest.created,
+            "writer": manifest.writer,
+            **msgspec.to_builtins(run),
+            "live_documents": manifest.documents.live,
+            "live_chunks": manifest.live_chunks,
+            "channels": entry.channels,
+            "leases": entry.leases,
+        }
+    )
