@@ -11,6 +11,7 @@ NAMES = (
     "rerank",
     "ingest_free",
     "ingest_slow",
+    "arrival",
     "memory",
 )
 

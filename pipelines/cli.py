@@ -13,6 +13,7 @@ from tierloom.errors import MissingExtra, TierloomError
 COMMANDS: Final = {
     "init": "Create a collection: its model, tiers and chunking.",
     "ingest": "Embed documents and publish a new version.",
+    "stream": "Follow a source and publish its changes as they come.",
     "search": "Ask a collection a question.",
     "show": "Show what is live in a version.",
     "verify": "Check every object of a version.",

@@ -1,0 +1,70 @@
+"""tierloom stream: a source is followed, and its changes become searchable as they come."""
+
+import json
+import time
+
+import click
+
+from pipelines.commands.options import concurrency_option
+from pipelines.running import make_job, quiet_beam
+from pipelines.streaming.live_line import LiveLine
+from pipelines.streaming.loop import Pace, StreamLoop
+from pipelines.streaming.stopping import stop_on_signals
+from pipelines.streaming.totals import Totals, totals_table
+from transforms.reading.records import Fields
+from transforms.streams.opening import StreamOptions, open_stream
+
+
+@click.command("stream")
+@click.argument("store")
+@click.argument("source")
+@click.option(
+    "--max-batch", default=2000, show_default=True, type=click.IntRange(1), help="Changes to publish together, at most."
+)
+@click.option(
+    "--interval",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.0),
+    help="Seconds between two versions, at least.",
+)
+@click.option("--from-beginning", is_flag=True, help="Take the source from its beginning, whatever was published.")
+@click.option("--once", is_flag=True, help="Catch up with the source, then end.")
+@click.option(
+    "--patience",
+    default=120.0,
+    show_default=True,
+    type=click.FloatRange(0.0),
+    help="Seconds to wait for a store or a model that is out of reach.",
+)
+@concurrency_option
+@click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
+def command(
+    store: str,
+    source: str,
+    max_batch: int,
+    interval: float,
+    from_beginning: bool,
+    once: bool,
+    patience: float,
+    concurrency: int,
+    as_json: bool,
+) -> None:
+    """Follow SOURCE and publish its changes into STORE as they come.
+
+    A SOURCE is a folder, a .jsonl file that grows, - for standard input, kafka://host:9092/topic or
+    pubsub://project/subscription. It is taken up where the last stream left it. SIGTERM or Ctrl-C ends the stream
+    after the batch under way.
+    """
+    began = time.monotonic()
+    fields = Fields()
+    pace = Pace(max_batch, interval, patience, from_beginning, once)
+    with stop_on_signals() as stop, quiet_beam(), LiveLine() as line:
+        stream = open_stream(source, StreamOptions(fields, line.say))
+        totals = StreamLoop(make_job(store, "stream", fields, concurrency=concurrency), stream, pace, line, stop).run()
+    _show(totals, store, time.monotonic() - began, as_json)
+
+
+def _show(totals: Totals, store: str, elapsed: float, as_json: bool) -> None:
+    values = totals.as_json() | {"elapsed_seconds": round(elapsed, 3)}
+    click.echo(json.dumps(values) if as_json else totals_table(totals, store, elapsed))
