@@ -1,6 +1,6 @@
 """A collection: what `init` fixes for good, so that no later command repeats or contradicts it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -29,16 +29,25 @@ class Chunking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     overlap_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
+SHARDS_IN_FLIGHT: Final = 4
+
+
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Rows of the artifacts. A block is the unit of embedding: what a crash may cost."""
+    """Rows of the artifacts. At most `block_chunks` are in flight in a worker, paid and not yet stored: what a crash
+    may cost."""
 
     block_chunks: Positive = 4096
     vector_shard_rows: Positive = 131_072
     index_shard_rows: Positive = 1_048_576
 
+    @property
+    def small_shard_rows(self) -> int:
+        """What is embedded together. While one small shard is stored, the requests of the next ones are under way."""
+        return -(-self.block_chunks // SHARDS_IN_FLIGHT)
+
 
 class Collection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`prefix_dimensions` is the length of the stored int8 prefix: the largest tier."""
+    """`prefix_dimensions` is the length of the stored int8 prefix: that of the largest tier there ever was."""
 
     checkpoint: Fingerprint
     prefix_dimensions: Dimensions

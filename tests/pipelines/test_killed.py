@@ -22,10 +22,12 @@ from tests.pipelines.command_line import (
     run,
     write_records,
 )
-from transforms.embed import BLOCKS_BEHIND
+from tierloom.collection import SHARDS_IN_FLIGHT
 
 DOCUMENTS = 60
-BLOCK = 5
+# One document is one chunk.
+BLOCK = 8
+SMALL_SHARD = BLOCK // SHARDS_IN_FLIGHT
 
 
 class Killer:
@@ -69,20 +71,21 @@ def test_the_table_says_what_an_interrupted_run_had_finished(endpoint: Endpoint,
     assert finished > 0
     endpoint.script = None
     table = ok(run("ingest", store, source)).out
-    assert f"{BLOCK * finished} reused from shards that an interrupted run had finished" in table
-    assert f"{DOCUMENTS - BLOCK * finished} embedded" in table
+    assert f"{SMALL_SHARD * finished} reused from shards that an interrupted run had finished" in table
+    assert f"{DOCUMENTS - SMALL_SHARD * finished} embedded" in table
     assert_whole(store)
 
 
-# One block has one request: the last of the twelve is asked for when eleven may be stored.
-@pytest.mark.parametrize("seed", range(5))
+# A small shard takes one request.
+@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize("seed", range(3))
 def test_a_killed_ingest_is_finished_by_the_next(
-    tmp_path: Path, endpoint: Endpoint, store: Path, source: Path, seed: int
+    tmp_path: Path, endpoint: Endpoint, store: Path, source: Path, seed: int, concurrency: int
 ) -> None:
-    killer = Killer(at=random.Random(seed).randint(1, DOCUMENTS // BLOCK))
+    killer = Killer(at=random.Random(seed).randint(1, DOCUMENTS // SMALL_SHARD))
     endpoint.script = killer
     killer.victim = subprocess.Popen(
-        apart(("ingest", store, source, "--concurrency", 1)),
+        apart(("ingest", store, source, "--concurrency", concurrency)),
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -93,10 +96,10 @@ def test_a_killed_ingest_is_finished_by_the_next(
 
     endpoint.script = None
     closing = ok(run("ingest", store, source, "--json")).json
-    assert closing["found_chunks"] == BLOCK * len(finished)
+    assert closing["found_chunks"] == SMALL_SHARD * len(finished)
     assert closing["found_chunks"] + closing["embedded_chunks"] == DOCUMENTS
     assert closing["documents"]["live"] == DOCUMENTS
     assert live_texts(store) == {(f"d{n}", 0): f"document number {n}" for n in range(DOCUMENTS)}
     # What was on its way when the worker died was paid for and never stored.
-    assert endpoint.billed_tokens <= unique_tokens() + (BLOCKS_BEHIND + 1) * BLOCK * len("document number 00")
+    assert endpoint.billed_tokens <= unique_tokens() + BLOCK * len("document number 00")
     assert_whole(store)
