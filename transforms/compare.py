@@ -1,8 +1,8 @@
 """Comparing events with what is live: what did not change costs nothing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
@@ -14,6 +14,7 @@ from transforms.job import Job
 from transforms.timing import stopwatch
 
 Deletions: TypeAlias = tuple[Deletion, ...]
+E = TypeVar("E", Document, Deletion)
 
 
 @dataclass(slots=True)
@@ -28,33 +29,40 @@ class Changes:
 def changed_events(events: Sequence[Document | Deletion], base: Base, retry: bool = False) -> Changes:
     """What of these events the base does not hold yet at their sequence or a higher one.
 
-    Of several events of one document the highest sequence is kept, the first of equal ones, but a deletion before
-    a document. A document with an open letter is not tried again but by a `retry`.
+    A document with an open letter is not tried again but by a `retry`.
     """
     newest = newest_events(events)
-    live = base.find(newest)
+    live = base.find({event.document_id for event in newest})
     changes = Changes(tally=Tally(superseded=len(events) - len(newest)))
-    for document_id, event in newest.items():
-        known = max((address.sequence for address in live.get(document_id, ())), default=None)
-        became = _became(event, known, base.tombstones.sequence_of(document_id))
-        if became is None and not retry and (document_id, event.sequence) in base.dead_events:
-            became = "known_dead" if isinstance(event, Document) else None
+    for event in newest:
+        known = max((address.sequence for address in live.get(event.document_id, ())), default=None)
+        became = _became(event, known, base.tombstones.sequence_of(event.document_id))
+        if became is None and not retry and isinstance(event, Document):
+            became = "known_dead" if (event.document_id, event.sequence) in base.dead_events else None
         _note(changes, event, became)
     return changes
 
 
-def newest_events(events: Sequence[Document | Deletion]) -> dict[str, Document | Deletion]:
-    """Of each document the event that wins, the first of equal ones."""
-    newest: dict[str, Document | Deletion] = {}
+def newest_events(events: Iterable[Document | Deletion]) -> list[Document | Deletion]:
+    """Of each document its newest deletion, and its newest text unless that deletion wins; the first of equal ones.
+
+    The deletion goes on also where a newer text follows: should the model refuse that, the older one must go.
+    """
+    documents: dict[str, Document] = {}
+    deletions: dict[str, Deletion] = {}
     for event in events:
-        seen = newest.get(event.document_id)
-        if seen is None or _rank(event) > _rank(seen):
-            newest[event.document_id] = event
-    return newest
+        if isinstance(event, Deletion):
+            _keep_newest(deletions, event)
+        else:
+            _keep_newest(documents, event)
+    beaten = {id_ for id_, gone in deletions.items() if id_ in documents and documents[id_].sequence <= gone.sequence}
+    return [*(text for id_, text in documents.items() if id_ not in beaten), *deletions.values()]
 
 
-def _rank(event: Document | Deletion) -> tuple[int, bool]:
-    return event.sequence, isinstance(event, Deletion)
+def _keep_newest(newest: dict[str, E], event: E) -> None:
+    seen = newest.get(event.document_id)
+    if seen is None or event.sequence > seen.sequence:
+        newest[event.document_id] = event
 
 
 _Became = Literal["unchanged", "superseded", "known_dead", "known_deleted"]

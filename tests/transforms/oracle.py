@@ -1,7 +1,7 @@
 """What a collection must hold after any history of runs, kept in plain dictionaries.
 
-An arrival is a document id and a sequence; its text, and so its chunks, follow from them. A chunk is
-(document_id, sequence, ordinal).
+An arrival is a document id and a sequence; its text, and so its chunks, follow from them. Of a deletion the id is
+marked. A chunk is (document_id, sequence, ordinal).
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -10,6 +10,18 @@ from dataclasses import dataclass, field
 
 Arrival = tuple[str, int]
 Chunk = tuple[str, int, int]
+
+
+DELETED = "-"
+
+
+def is_deletion(arrival: Arrival) -> bool:
+    return arrival[0].startswith(DELETED)
+
+
+def deletion(arrival: Arrival) -> Arrival:
+    """The deletion of a document, as an arrival."""
+    return DELETED + arrival[0], arrival[1]
 
 
 def chunks_of(arrival: Arrival) -> list[Chunk]:
@@ -29,9 +41,11 @@ def text_of(arrival: Arrival) -> str:
 
 @dataclass
 class State:
-    """One version: the live chunks of each document under its sequence, the open letters, the unreadable records."""
+    """One version: the live chunks of each document under its sequence, the sequence at which others were deleted,
+    the open letters, the unreadable records."""
 
     live: dict[str, tuple[int, frozenset[int]]] = field(default_factory=dict)
+    deleted: dict[str, int] = field(default_factory=dict)
     letters: set[Chunk] = field(default_factory=set)
     records: set[str] = field(default_factory=set)
 
@@ -45,33 +59,57 @@ class State:
         live = {(id_, sequence) for id_, (sequence, _) in self.live.items()}
         return len({chunk[:2] for chunk in self.letters} - live) + len(self.records)
 
-    def settled(self, rows: Iterable[Chunk], letters: Iterable[Chunk]) -> "State":
-        """After a run that embedded `rows` and could not embed `letters`."""
-        after = deepcopy(self)
+    def settled(self, rows: Iterable[Chunk], letters: Iterable[Chunk], deletions: Iterable[Arrival] = ()) -> "State":
+        """After a run that embedded `rows`, could not embed `letters`, and was told of `deletions`."""
+        after, rows = deepcopy(self), list(rows)
+        for document_id, sequence in deletions:
+            after._delete(document_id, sequence, rows)
         for document_id, sequence, ordinal in rows:
             best, ordinals = after.live.get(document_id, (sequence, frozenset()))
-            if sequence >= best:
+            if sequence >= best and not after._is_deleted(document_id, sequence):
                 after.live[document_id] = (sequence, (ordinals if sequence == best else frozenset()) | {ordinal})
         after.letters |= set(letters)
         alive = after.chunks
         after.letters = {
             chunk
             for chunk in after.letters
-            if chunk not in alive and chunk[1] >= after.live.get(chunk[0], (chunk[1],))[0]
+            if chunk not in alive
+            and chunk[1] >= after.live.get(chunk[0], (chunk[1],))[0]
+            and not after._is_deleted(*chunk[:2])
         }
         return after
+
+    def _delete(self, document_id: str, sequence: int, rows: Iterable[Chunk]) -> None:
+        """It holds unless something newer is there, or comes with it."""
+        newest = max((row[1] for row in rows if row[0] == document_id), default=sequence)
+        if max(newest, self.live.get(document_id, (sequence,))[0]) <= sequence:
+            self.live.pop(document_id, None)
+            self.deleted[document_id] = max(sequence, self.deleted.get(document_id, sequence))
+
+    def _is_deleted(self, document_id: str, sequence: int) -> bool:
+        return document_id in self.deleted and self.deleted[document_id] >= sequence
+
+
+def deletions_of(group: Iterable[Arrival]) -> list[Arrival]:
+    """The deletions of a group, as of the documents themselves."""
+    return [(document_id.removeprefix(DELETED), s) for document_id, s in group if is_deletion((document_id, s))]
 
 
 def to_embed(group: Sequence[Arrival], base: State, retry: bool = False) -> list[Arrival]:
     """What of a group that is read together is sent on: the newest of each document, if the base knows it not."""
     newest: dict[str, int] = {}
-    for document_id, sequence in group:
+    for document_id, sequence in (arrival for arrival in group if not is_deletion(arrival)):
         newest[document_id] = max(sequence, newest.get(document_id, sequence))
+    gone = dict(base.deleted)
+    for document_id, sequence in deletions_of(group):
+        gone[document_id] = max(sequence, gone.get(document_id, sequence))
     dead = set() if retry else {chunk[:2] for chunk in base.letters}
     return [
         (document_id, sequence)
         for document_id, sequence in newest.items()
-        if base.live.get(document_id, (sequence - 1,))[0] < sequence and (document_id, sequence) not in dead
+        if base.live.get(document_id, (sequence - 1,))[0] < sequence
+        and gone.get(document_id, sequence - 1) < sequence
+        and (document_id, sequence) not in dead
     ]
 
 

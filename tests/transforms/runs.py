@@ -144,6 +144,10 @@ def record_line(document_id: str, sequence: int, text: str, **metadata: Any) -> 
     return json.dumps({"id": document_id, "sequence": sequence, "text": text, **metadata}) + "\n"
 
 
+def deletion_line(document_id: str, sequence: int) -> str:
+    return json.dumps({"id": document_id, "sequence": sequence, "deleted": True}) + "\n"
+
+
 def split_of_lines(path: Path, lines: Sequence[str]) -> Split:
     """A new JSONL file, read as one split."""
     path.write_text("".join(lines))

@@ -14,9 +14,22 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 import tierloom
 from pipelines.running import make_job
 from tests.embedders.endpoint import Endpoint
-from tests.transforms.oracle import Arrival, Chunk, Embedded, State, chunks_of, text_of, to_embed, word_of
+from tests.transforms.oracle import (
+    Arrival,
+    Chunk,
+    Embedded,
+    State,
+    chunks_of,
+    deletion,
+    deletions_of,
+    is_deletion,
+    text_of,
+    to_embed,
+    word_of,
+)
 from tests.transforms.runs import (
     Refusing,
+    deletion_line,
     head_of,
     ingest_job,
     record_line,
@@ -33,7 +46,8 @@ from transforms.reading.records import Fields
 from transforms.reading.splits import Split
 
 ARRIVALS = st.tuples(st.sampled_from("abc"), st.integers(1, 4))
-GROUPS = st.lists(st.lists(ARRIVALS, min_size=1, max_size=3), min_size=1, max_size=3)
+EVENTS = st.one_of(ARRIVALS, ARRIVALS, ARRIVALS.map(deletion))
+GROUPS = st.lists(st.lists(EVENTS, min_size=1, max_size=3), min_size=1, max_size=3)
 # Chunks that the model refuses for now.
 REFUSED = st.sets(ARRIVALS.flatmap(lambda arrival: st.sampled_from(chunks_of(arrival))), max_size=6)
 
@@ -69,7 +83,8 @@ class Histories(RuleBasedStateMachine):
             made = self.embedded.rows(block, self.refusing.words)
             rows |= made
             letters |= set(block) - made
-        self._agree(report, self.states[-1].settled(rows, letters), read=sum(map(len, groups)))
+        gone = [arrival for group in groups for arrival in deletions_of(group)]
+        self._agree(report, self.states[-1].settled(rows, letters, gone), read=sum(map(len, groups)))
 
     @rule(refused=REFUSED)
     def retry(self, refused: set[Chunk]) -> None:
@@ -80,12 +95,12 @@ class Histories(RuleBasedStateMachine):
         self._agree(run_retry(self.store), after, read=len({chunk[:2] for chunk in before.letters}))
 
     def _split(self, group: list[Arrival]) -> Split:
-        lines = [record_line(*arrival, text_of(arrival)) for arrival in group]
+        lines = [line_of(arrival) for arrival in group]
         return split_of_lines(self.root / f"{next(self.numbers)}.jsonl", lines)
 
     def _agree(self, report: RunReport, expected: State, read: int) -> None:
         head = head_of(self.store)
-        changed = (expected.live, expected.letters) != (self.states[-1].live, self.states[-1].letters)
+        changed = expected != self.states[-1]
         assert report.published == changed
         if changed:
             self.states.append(expected)
@@ -93,7 +108,9 @@ class Histories(RuleBasedStateMachine):
         assert report.record.documents.documents_in == read
         assert report.record.documents.adds_up
         assert head.documents.adds_up
-        assert (head.documents.live, head.documents.dead_lettered) == (len(expected.live), expected.dead)
+        counts = head.documents
+        gone = expected.deleted.keys() - expected.live.keys()
+        assert (counts.live, counts.deleted, counts.dead_lettered) == (len(expected.live), len(gone), expected.dead)
         assert live_chunks(self.store) == {chunk: word_of(chunk) for chunk in expected.chunks}
         assert open_chunks(self.store) == expected.letters
         assert found_in_tiers(self.store) == Counter(itertools.product((8, 16), expected.chunks))
@@ -102,6 +119,12 @@ class Histories(RuleBasedStateMachine):
         if hasattr(self, "folder"):
             self.endpoint.__exit__(None, None, None)
             self.folder.cleanup()
+
+
+def line_of(arrival: Arrival) -> str:
+    if is_deletion(arrival):
+        return deletion_line(*deletions_of([arrival])[0])
+    return record_line(*arrival, text_of(arrival))
 
 
 def live_chunks(store: str) -> dict[Chunk, str]:

@@ -13,7 +13,6 @@ from transforms.reading.records import Fields
 from transforms.reading.seeing import CLOCK_SECONDS, is_as_seen, reading_of, sequence_for, was_just_changed
 from transforms.reading.splits import ENDINGS, SPLIT_BYTES, FilePart, Kind, Piece, Split, kind_of, pack
 
-
 # Of a file whose end is not known: it cannot be read now, and is not remembered either.
 _MOST_RECORDS: Final = 1 << 40
 _LOOKS: Final = 5
@@ -42,8 +41,8 @@ def plan_splits(
 
     A file reached through several sources is read once, one that was `seen` as it is not at all.
 
-    Raises `SourceError` for a source that does not exist or matches nothing that is read, for two files that would be one document, and for a Parquet file that is
-    corrupt or lacks a named column.
+    Raises `SourceError` for a source that does not exist or matches nothing that is read, for two files that would
+    be one document, and for a Parquet file that is corrupt or lacks a named column.
     """
     files, passed_over = _listed(sources)
     for _ in range(_LOOKS):
