@@ -18,6 +18,8 @@ COMMANDS: Final = {
     "show": "Show what is live in a version.",
     "verify": "Check every object of a version.",
     "dead-letters": "List what could not be processed, or retry it.",
+    "compact": "Merge small and half-dead shards.",
+    "tiers": "Add serving tiers to a live collection, or drop them.",
     "history": "Show the versions: when, by what, what changed.",
     "retention": "Show or change how long versions and deletions are kept.",
     "gc": "Retire old versions and remove what none of them names.",

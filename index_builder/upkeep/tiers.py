@@ -22,9 +22,7 @@ class AddedTiers:
     index_shards: tuple[IndexShard, ...]
 
 
-def add_tiers(
-    store: Store, tiers: Sequence[Tier], untrained_prefixes: bool = False, processes: bool = True
-) -> AddedTiers:
+def add_tiers(store: Store, tiers: Sequence[Tier], untrained_prefixes: bool = False, apart: bool = True) -> AddedTiers:
     """Build tiers over all that is live, and publish them together.
 
     Whatever is published meanwhile is built as well: no version has a tier that does not cover it. Killed at any
@@ -32,7 +30,7 @@ def add_tiers(
     noted if it was needed. Raises `CheckpointError` when the collection has a tier of that size, or stores no such
     prefix; `VerificationError` when a tier misses what it should find.
     """
-    with BuildPool(processes) as pool:
+    with BuildPool(apart) as pool:
         builds = VerifiedBuilds(store, pool)
 
         def change(head: Manifest) -> Manifest:

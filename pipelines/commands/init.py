@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import click
 
-from pipelines.commands.options import retention_members, retention_options
+from pipelines.commands.options import graph_options, retention_members, retention_options
 from tierloom.collection import Chunking, Collection, Sizes, plan_tiers
 from tierloom.creating import create_collection
 from tierloom.declaring import declared_checkpoint
@@ -37,27 +37,7 @@ def _dimensions(_: click.Context, __: click.Parameter, text: str) -> tuple[int, 
     is_flag=True,
     help="Accept tiers that the model was not trained for; recorded in the manifest.",
 )
-@click.option(
-    "--connectivity",
-    default=16,
-    show_default=True,
-    type=click.IntRange(2, 128),
-    help="Edges of a graph node (usearch's M).",
-)
-@click.option(
-    "--expansion-add",
-    default=128,
-    show_default=True,
-    type=click.IntRange(1, 4096),
-    help="Candidates looked at when a node is added.",
-)
-@click.option(
-    "--expansion-search",
-    default=128,
-    show_default=True,
-    type=click.IntRange(1, 4096),
-    help="Candidates looked at in a search.",
-)
+@graph_options
 @click.option(
     "--chunk-tokens", default=512, show_default=True, type=click.IntRange(1), help="Tokens of a chunk, at most."
 )

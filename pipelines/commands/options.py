@@ -44,13 +44,47 @@ def duration(seconds: float) -> str:
     return f"{whole // _UNITS[unit]}{unit}"
 
 
+def graph_options(command: Callable[..., None]) -> Callable[..., None]:
+    """How the graphs of a tier are built and searched."""
+    return _with_options(
+        command,
+        click.option(
+            "--connectivity",
+            default=16,
+            show_default=True,
+            type=click.IntRange(2, 128),
+            help="Edges of a graph node (usearch's M).",
+        ),
+        click.option(
+            "--expansion-add",
+            default=128,
+            show_default=True,
+            type=click.IntRange(1, 4096),
+            help="Candidates looked at when a node is added.",
+        ),
+        click.option(
+            "--expansion-search",
+            default=128,
+            show_default=True,
+            type=click.IntRange(1, 4096),
+            help="Candidates looked at in a search.",
+        ),
+    )
+
+
 def retention_options(command: Callable[..., None]) -> Callable[..., None]:
     """What a collection's retention is made of."""
-    options = (
+    return _with_options(
+        command,
         click.option("--deletions", type=Duration(least=1), help="How long a deletion is remembered, such as 90d."),
         click.option("--versions", type=click.IntRange(1), help="How many of the newest versions are kept."),
         click.option("--age", type=Duration(), help="How old a version may be that is kept besides, such as 7d."),
     )
+
+
+def _with_options(
+    command: Callable[..., None], *options: Callable[[Callable[..., None]], Callable[..., None]]
+) -> Callable[..., None]:
     for option in reversed(options):
         command = option(command)
     return command

@@ -1,0 +1,87 @@
+"""tierloom compact: small and half-dead shards become few and whole ones."""
+
+import json
+import time
+
+import click
+import msgspec
+
+from index_builder.upkeep.compaction import Compacted, compact
+from index_builder.upkeep.compaction_plan import Rules
+from pipelines.commands.tables import count, size, table
+from tierloom.manifest import Manifest
+from tierloom.stores.opening import open_store
+from tierloom.versions import read_head
+
+
+@click.command("compact")
+@click.argument("store")
+@click.option(
+    "--fan-out",
+    default=Rules().fan_out,
+    show_default=True,
+    type=click.IntRange(2, 64),
+    help="Merge when so many groups of shards are of about one size; 2 leaves the fewest.",
+)
+@click.option(
+    "--dead-share",
+    default=Rules().dead_share,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Rewrite a shard when more than this share of its rows is dead.",
+)
+@click.option("--rounds", type=click.IntRange(1), help="Stop after so many rounds; each publishes a version.")
+@click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
+def command(store: str, fan_out: int, dead_share: float, rounds: int | None, as_json: bool) -> None:
+    """Merge the small and half-dead shards of STORE, and rebuild the index shards over them.
+
+    No model is asked. It may run beside whoever writes, and be ended at any time: each round is published by
+    itself. What it replaced stays for the versions that name it, until `tierloom gc`.
+    """
+    began = time.monotonic()
+    opened = open_store(store)
+    before = read_head(opened)
+    done = compact(opened, Rules(fan_out, dead_share), rounds=rounds)
+    values = _values(done, before, read_head(opened), time.monotonic() - began)
+    click.echo(json.dumps(values) if as_json else _told(done, values))
+
+
+def _values(done: Compacted, before: Manifest, after: Manifest, elapsed: float) -> dict[str, object]:
+    return {
+        "version": done.rounds[-1].version if done.rounds else before.version,
+        "rounds": msgspec.to_builtins(done.rounds),
+        "overtaken": done.overtaken,
+        "vector_shards": [len(before.vector_shards), len(after.vector_shards)],
+        "index_shards": [len(before.index_shards), len(after.index_shards)],
+        "elapsed_seconds": round(elapsed, 3),
+    }
+
+
+def _told(done: Compacted, values: dict[str, object]) -> str:
+    lines = [table(_rows(done, values))] if done.rounds else []
+    if done.overtaken:
+        lines.append(f"a round was given up, and nothing is lost: {done.overtaken}; run it again for what is left")
+    return "\n".join(lines) or f"nothing to compact in version {values['version']}"
+
+
+def _rows(done: Compacted, values: dict[str, object]) -> list[tuple[str, str]]:
+    merged, written = (sum(getattr(one, f"shards_{what}") for one in done.rounds) for what in ("merged", "written"))
+    read, stored = (sum(getattr(one, f"bytes_{what}") for one in done.rounds) for what in ("merged", "written"))
+    built = sum(one.index_shards for one in done.rounds)
+    return [
+        (
+            "vector shards",
+            f"{_change(values['vector_shards'])}; {merged:,} of {size(read)} merged into {written:,} of {size(stored)}",
+        ),
+        (
+            "index shards",
+            f"{_change(values['index_shards'])}; {built:,} built, {size(sum(one.index_bytes for one in done.rounds))}",
+        ),
+        ("time", f"{values['elapsed_seconds']:.1f} s in {count(len(done.rounds), 'round')}"),
+        ("version", f"{values['version']} published"),
+    ]
+
+
+def _change(pair: object) -> str:
+    before, after = msgspec.convert(pair, tuple[int, int])
+    return f"{before:,} before, {after:,} now"

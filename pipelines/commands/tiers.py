@@ -1,0 +1,70 @@
+"""tierloom tiers: serve a live collection at more or fewer dimensions."""
+
+import time
+
+import click
+
+from index_builder.upkeep.tiers import add_tiers, drop_tiers
+from pipelines.commands.options import graph_options
+from pipelines.commands.tables import count, size, table
+from tierloom.collection import plan_tiers
+from tierloom.manifest import IndexShard
+from tierloom.stores.opening import open_store
+from tierloom.versions import read_checkpoint, read_head
+
+_dimensions = click.argument("dimensions", metavar="DIMS...", nargs=-1, required=True, type=click.IntRange(1))
+
+
+@click.group("tiers")
+def command() -> None:
+    """Add serving tiers to a live collection, or drop them. No model is asked."""
+
+
+@command.command("add")
+@click.argument("store")
+@_dimensions
+@click.option("--untrained-prefixes", is_flag=True, help="Accept tiers that the model was not trained for.")
+@graph_options
+def add(
+    store: str,
+    dimensions: tuple[int, ...],
+    untrained_prefixes: bool,
+    connectivity: int,
+    expansion_add: int,
+    expansion_search: int,
+) -> None:
+    """Build tiers of DIMS dimensions over all that is live in STORE, from the prefixes that it stores.
+
+    DIMS are at most as many as the largest tier that the collection was made with. Whoever writes may go on.
+    """
+    began = time.monotonic()
+    opened = open_store(store)
+    collection = read_head(opened).collection
+    untrained = untrained_prefixes or collection.untrained_prefixes
+    checkpoint = read_checkpoint(opened, collection.checkpoint)
+    tiers = plan_tiers(checkpoint, dimensions, untrained, connectivity, expansion_add, expansion_search)
+    added = add_tiers(opened, tiers, untrained_prefixes)
+    rows = [
+        *((f"tier {tier.name}", _held([one for one in added.index_shards if one.tier == tier.name])) for tier in tiers),
+        ("time", f"{time.monotonic() - began:.1f} s"),
+        ("version", f"{added.version} published"),
+    ]
+    click.echo(table(rows))
+
+
+@command.command("drop")
+@click.argument("store")
+@_dimensions
+def drop(store: str, dimensions: tuple[int, ...]) -> None:
+    """Serve STORE without its tiers of DIMS dimensions.
+
+    Versions that have them can still be read, until `tierloom gc`. Their prefixes stay stored: the tiers can be
+    added again.
+    """
+    version = drop_tiers(open_store(store), dimensions)
+    click.echo(table([("version", f"{version} published")]))
+
+
+def _held(shards: list[IndexShard]) -> str:
+    held = sum(shard.bytes + (shard.aliases.bytes if shard.aliases else 0) for shard in shards)
+    return f"{sum(shard.codes for shard in shards):,} codes, {size(held)} in {count(len(shards), 'index shard')}"
