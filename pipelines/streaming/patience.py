@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_when_event_set
 
@@ -32,7 +32,7 @@ def patiently(work: Callable[[], T], seconds: float, stop: threading.Event, say:
     retrying = Retrying(
         retry=retry_if_exception(_may_pass),
         stop=stop_after_delay(seconds) | stop_when_event_set(stop),
-        wait=wait_exponential_jitter(_FIRST_SECONDS, _LONGEST_SECONDS),
+        wait=wait_random_exponential(_FIRST_SECONDS, _LONGEST_SECONDS),
         sleep=sleep_using_event(stop),
         before_sleep=lambda state: say(_waiting(state)),
         reraise=True,
