@@ -11,6 +11,7 @@ from index_builder.upkeep.compaction_plan import Rules
 from pipelines.commands.tables import count, size, table
 from tierloom.manifest import Manifest
 from tierloom.stores.opening import open_store
+from tierloom.stores.probing import probe_preconditions
 from tierloom.versions import read_head
 
 
@@ -40,6 +41,7 @@ def command(store: str, fan_out: int, dead_share: float, rounds: int | None, as_
     """
     began = time.monotonic()
     opened = open_store(store)
+    probe_preconditions(opened)
     before = read_head(opened)
     done = compact(opened, Rules(fan_out, dead_share), rounds=rounds)
     values = _values(done, before, read_head(opened), time.monotonic() - began)

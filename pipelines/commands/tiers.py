@@ -10,6 +10,7 @@ from pipelines.commands.tables import count, size, table
 from tierloom.collection import plan_tiers
 from tierloom.manifest import IndexShard
 from tierloom.stores.opening import open_store
+from tierloom.stores.probing import probe_preconditions
 from tierloom.versions import read_checkpoint, read_head
 
 _dimensions = click.argument("dimensions", metavar="DIMS...", nargs=-1, required=True, type=click.IntRange(1))
@@ -39,6 +40,7 @@ def add(
     """
     began = time.monotonic()
     opened = open_store(store)
+    probe_preconditions(opened)
     collection = read_head(opened).collection
     untrained = untrained_prefixes or collection.untrained_prefixes
     checkpoint = read_checkpoint(opened, collection.checkpoint)
@@ -61,7 +63,9 @@ def drop(store: str, dimensions: tuple[int, ...]) -> None:
     Versions that have them can still be read, until `tierloom gc`. Their prefixes stay stored: the tiers can be
     added again.
     """
-    version = drop_tiers(open_store(store), dimensions)
+    opened = open_store(store)
+    probe_preconditions(opened)
+    version = drop_tiers(opened, dimensions)
     click.echo(table([("version", f"{version} published")]))
 
 
