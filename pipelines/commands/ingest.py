@@ -7,7 +7,7 @@ import time
 import click
 
 from pipelines.beam_options import split_arguments
-from pipelines.commands.options import concurrency_option
+from pipelines.commands.options import concurrency_option, field_options
 from pipelines.commands.tables import count
 from pipelines.running import Ran, Work, make_job, run
 from pipelines.summary import summary, summary_table
@@ -23,17 +23,7 @@ from transforms.reading.syncing import Sync, plan_sync, refuse_excess
 @click.command("ingest", context_settings={"ignore_unknown_options": True})
 @click.argument("store")
 @click.argument("sources", nargs=-1, required=True, type=click.UNPROCESSED, metavar="SOURCE... [BEAM OPTIONS]")
-@click.option("--id-field", default="id", show_default=True, help="The field of a record that is its document id.")
-@click.option("--text-field", default="text", show_default=True, help="The field that is embedded.")
-@click.option(
-    "--sequence-field",
-    default="sequence",
-    show_default=True,
-    help="The field that rises with every change of the document.",
-)
-@click.option(
-    "--deleted-field", default="deleted", show_default=True, help="The field that is true where a document is deleted."
-)
+@field_options
 @click.option("--sync", is_flag=True, help="Delete what came from these sources and is no longer in them.")
 @click.option(
     "--delete-at-most",

@@ -15,6 +15,30 @@ concurrency_option = click.option(
     help="Requests in flight to the model, per worker.",
 )
 
+
+def field_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Which fields of a record are which."""
+    return _with_options(
+        command,
+        click.option(
+            "--id-field", default="id", show_default=True, help="The field of a record that is its document id."
+        ),
+        click.option("--text-field", default="text", show_default=True, help="The field that is embedded."),
+        click.option(
+            "--sequence-field",
+            default="sequence",
+            show_default=True,
+            help="The field that rises with every change of the document.",
+        ),
+        click.option(
+            "--deleted-field",
+            default="deleted",
+            show_default=True,
+            help="The field that is true where a document is deleted.",
+        ),
+    )
+
+
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 

@@ -5,7 +5,7 @@ import time
 
 import click
 
-from pipelines.commands.options import concurrency_option
+from pipelines.commands.options import concurrency_option, field_options
 from pipelines.running import make_job, quiet_beam
 from pipelines.streaming.live_line import LiveLine
 from pipelines.streaming.loop import Pace, StreamLoop
@@ -18,6 +18,7 @@ from transforms.streams.opening import StreamOptions, open_stream
 @click.command("stream")
 @click.argument("store")
 @click.argument("source")
+@field_options
 @click.option(
     "--max-batch", default=2000, show_default=True, type=click.IntRange(1), help="Changes to publish together, at most."
 )
@@ -27,6 +28,14 @@ from transforms.streams.opening import StreamOptions, open_stream
     show_default=True,
     type=click.FloatRange(0.0),
     help="Seconds between two versions, at least.",
+)
+@click.option(
+    "--delete-at-most",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(0, 100),
+    metavar="PERCENT",
+    help="Stop when a larger share of a watched folder's files disappears at once.",
 )
 @click.option("--from-beginning", is_flag=True, help="Take the source from its beginning, whatever was published.")
 @click.option("--once", is_flag=True, help="Catch up with the source, then end.")
@@ -42,6 +51,11 @@ from transforms.streams.opening import StreamOptions, open_stream
 def command(
     store: str,
     source: str,
+    id_field: str,
+    text_field: str,
+    sequence_field: str,
+    deleted_field: str,
+    delete_at_most: float,
     max_batch: int,
     interval: float,
     from_beginning: bool,
@@ -57,10 +71,10 @@ def command(
     after the batch under way.
     """
     began = time.monotonic()
-    fields = Fields()
+    fields = Fields(id_field, text_field, sequence_field, deleted_field)
     pace = Pace(max_batch, interval, patience, from_beginning, once)
     with stop_on_signals() as stop, quiet_beam(), LiveLine() as line:
-        stream = open_stream(source, StreamOptions(fields, line.say))
+        stream = open_stream(source, StreamOptions(fields, line.say, delete_at_most / 100))
         totals = StreamLoop(make_job(store, "stream", fields, concurrency=concurrency), stream, pace, line, stop).run()
     _show(totals, store, time.monotonic() - began, as_json)
 
