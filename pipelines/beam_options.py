@@ -22,12 +22,30 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], PipelineOption
     Raises `InputError` for an option that neither knows.
     """
     rest = _not_beams(arguments)
-    if unknown := [argument for argument in rest if argument.startswith("-")]:
-        raise InputError(f"no such option: {unknown[0]}; see --help for ours, Beam's own are passed through")
     flags = _without(arguments, rest)
     if not any(flag.split("=")[0] == "--runner" for flag in flags):
         flags.append(f"--runner={DEFAULT_RUNNER}")
-    return rest, PipelineOptions(flags)
+    options = PipelineOptions(flags)
+    unknown = [argument for argument in rest if argument.startswith("-")]
+    if unknown and not _asks_job_server(options):
+        raise InputError(f"no such option: {unknown[0]}; see --help for ours, Beam's own are passed through")
+    return [argument for argument in rest if argument not in unknown], PipelineOptions(flags + unknown)
+
+
+def with_flags(options: PipelineOptions, flags: Sequence[str]) -> PipelineOptions:
+    """The options with more of them, unless they are given already. They are written `--name` or `--name=value`."""
+    given = {flag.split("=")[0] for flag in options._flags}
+    return PipelineOptions([*options._flags, *(flag for flag in flags if flag.split("=")[0] not in given)])
+
+
+def runner_of(options: PipelineOptions) -> str:
+    """The name of the runner."""
+    return str(options.view_as(StandardOptions).runner)
+
+
+def _asks_job_server(options: PipelineOptions) -> bool:
+    """Whether the engine has options of its own, which only its job server knows (`--savepoint_path=...`)."""
+    return runner_of(options) in ("FlinkRunner", "PortableRunner")
 
 
 def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
@@ -40,7 +58,7 @@ def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
 
 def _local_runner(options: PipelineOptions) -> FnApiRunner | None:
     """None for any other runner. This one does not hand its options to its worker processes."""
-    if options.view_as(StandardOptions).runner != DEFAULT_RUNNER:
+    if runner_of(options) != DEFAULT_RUNNER:
         return None
     info = beam_provision_api_pb2.ProvisionInfo(pipeline_options=pack_Struct(**_WORKER_OPTIONS))
     return FnApiRunner(provision_info=ExtendedProvisionInfo(info))

@@ -1,14 +1,24 @@
 """The unbounded pipeline: the same steps as an ingest, for changes that never end, on engines that run for months."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterWatermark
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 
+from pipelines.beam_options import new_pipeline, runner_of, with_flags
+from pipelines.unbounded_sources import open_changes
+from tierloom.stores.opening import open_store
+from tierloom.versions import read_head
 from transforms.bundle import LATENESS, BundleOutcome, ShardBundleDoFn
 from transforms.job import Job
 from transforms.publish_window import PublishWindowDoFn
+
+# Flink never calls a source that reads for ever unless bundles end before its checkpoints.
+_FLINK_FLAGS: Final = ("--checkpointing_interval=10000", "--finish_bundle_before_checkpointing")
+_FLAGS: Final = {"FlinkRunner": _FLINK_FLAGS, "PortableRunner": _FLINK_FLAGS}
 
 
 class PublishChanges(beam.PTransform):
@@ -44,3 +54,22 @@ class PublishChanges(beam.PTransform):
         panes = keyed | "windows" >> windows | "panes" >> beam.GroupByKey()
         publish = PublishWindowDoFn(self._job, self._source, self._since)
         return panes | "one after the other" >> beam.WindowInto(GlobalWindows()) | "publish" >> beam.ParDo(publish)
+
+
+def run_unbounded(
+    job: Job, source: str, options: PipelineOptions, seconds: float = 10, from_beginning: bool = False
+) -> None:
+    """Follow a topic or a subscription on the engine that `options` name; returns when that ends.
+
+    It is taken up where the manifest says that its last stream stopped, unless it is to be `from_beginning`. Raises
+    `InputError` for a source or an engine that cannot be used so, `SourceError` and `SourceLost` as the source has it.
+    """
+    streaming = with_flags(options, ["--streaming", *_FLAGS.get(runner_of(options), ())])
+    head = read_head(open_store(job.store))
+    pipeline = new_pipeline(streaming)
+    changes = open_changes(source, job.fields, streaming)
+    cursor = None if from_beginning else head.cursor_of(changes.source)
+    spans = changes.read(pipeline, cursor.positions if cursor else {})
+    publish = PublishChanges(replace(job, base=None), changes.source, head.version, seconds)
+    _ = spans | "publish changes" >> publish
+    pipeline.run().wait_until_finish()

@@ -65,13 +65,12 @@ class PublishWindowDoFn(beam.DoFn):
             reached = before.with_outcomes(outcomes)
             run = run_of(outcomes)
             if not published_by(run, self._store, before.version):
-                yield self._steps.publish(run, outcomes, cursor=self._cursor_move(before, reached, outcomes))
+                yield self._steps.publish(run, outcomes, cursor=self._cursor_move(reached))
             taken.write(replace(reached, version=head_version(self._store)))
 
     def teardown(self) -> None:
         self._steps.close()
 
-    def _cursor_move(self, before: Taken, reached: Taken, outcomes: Iterable[BundleOutcome]) -> CursorMove | None:
-        passed = [one for outcome in outcomes for one in outcome.passed]
+    def _cursor_move(self, reached: Taken) -> CursorMove | None:
         held = read_head(self._store).cursor_of(self._source)
-        return cursor_move(self._source, f"pipeline {self._job.run}", before, reached, passed, held)
+        return cursor_move(self._source, f"pipeline {self._job.run}", reached, held)

@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tierloom.errors import SourceHeld
 from tierloom.manifest import Cursor
-from transforms.bundle import BundleOutcome, Passed
+from transforms.bundle import BundleOutcome
 from transforms.outcome import CursorMove
 
 Positions = Mapping[str, int]
@@ -44,22 +43,13 @@ def _joined(position: int, ranges: Sequence[tuple[int, int]]) -> tuple[int, _Ran
     return position, tuple(beyond)
 
 
-def cursor_move(
-    source: str, holder: str, before: Taken, reached: Taken, passed: Iterable[Passed], held: Cursor | None
-) -> CursorMove | None:
+def cursor_move(source: str, holder: str, reached: Taken, held: Cursor | None) -> CursorMove | None:
     """The move of the manifest's cursor from where it is `held` to what is `reached`; None without positions.
 
-    Raises `SourceHeld` when another stream moved it since this pipeline took it up.
+    It never goes back. Where another stream moved it, both are right: all before either position is published.
     """
     if not reached.positions:
         return None
     there = held.positions if held else {}
-    if held and held.holder != holder:
-        began = {one.partition: one.first for one in passed} | dict(before.positions)
-        if any(there.get(partition, first) != first for partition, first in began.items()):
-            raise SourceHeld(
-                f"{source} is read by another stream too: {held.holder} moved its cursor to {there} at {held.moved}, "
-                f"while {holder} went on from {began}; stop one of them, then start again"
-            )
     after = {**there, **{name: max(at, there.get(name, at)) for name, at in reached.positions.items()}}
     return CursorMove(source, held.positions if held else None, after, holder)

@@ -1,0 +1,136 @@
+"""Kafka for distributed engines: each partition of a topic is read for ever, by whichever worker holds it."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any, Final
+
+import apache_beam as beam
+from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
+from apache_beam.io.watermark_estimators import WalltimeWatermarkEstimator
+from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import Duration, Timestamp
+
+from transforms.bundle import Span
+from transforms.reading.records import Fields
+from transforms.streams.kafka_client import KafkaTopic, PartitionReader, event_of, lost
+
+_END: Final = 1 << 62
+# So long a worker reads one partition before it looks after others: the age that a bundle may reach.
+_TURN_SECONDS: Final = 1.0
+_IDLE_SECONDS: Final = 0.25
+_AT_ONCE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition, and the offset at which the pipeline takes it up."""
+
+    number: int
+    first: int
+
+
+class _OffsetsTracker(OffsetRestrictionTracker):
+    """Offsets without an end. They are never shared out: a partition has one reader at a time."""
+
+    def is_bounded(self) -> bool:
+        return False
+
+    def try_split(self, fraction_of_remainder: float) -> Any:
+        return super().try_split(0) if fraction_of_remainder == 0 else None
+
+
+class _Offsets(RestrictionProvider):
+    def initial_restriction(self, partition: Partition) -> OffsetRange:
+        return OffsetRange(partition.first, _END)
+
+    def create_tracker(self, restriction: OffsetRange) -> _OffsetsTracker:
+        return _OffsetsTracker(restriction)
+
+    def restriction_size(self, _partition: Partition, _restriction: OffsetRange) -> int:
+        return 1
+
+
+_RESTRICTION: Final = beam.DoFn.RestrictionParam(_Offsets())
+# Changes carry the time at which they were read: none is late, whatever their records say.
+_WATERMARK: Final = beam.DoFn.WatermarkEstimatorParam(WalltimeWatermarkEstimator.default_provider())
+
+
+class ReadPartitionDoFn(beam.DoFn):
+    """Partition -> Spans of its changes, without end. Raises `SourceLost` when an offset is gone."""
+
+    def __init__(self, topic: KafkaTopic, fields: Fields) -> None:
+        self._topic = topic
+        self._fields = fields
+
+    def setup(self) -> None:
+        self._readers: dict[int, PartitionReader] = {}
+
+    @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
+    def process(
+        self, partition: Partition, tracker: Any = _RESTRICTION, _watermark: Any = _WATERMARK
+    ) -> Iterator[TimestampedValue]:
+        start = tracker.current_restriction().start
+        reader = self._reader_of(partition.number)
+        reader.seek(start)
+        until = time.monotonic() + _TURN_SECONDS
+        while time.monotonic() < until:
+            messages = reader.take(_AT_ONCE, _IDLE_SECONDS)
+            mine = list(takewhile(lambda message: tracker.try_claim(message.offset()), messages))
+            if mine:
+                stop = mine[-1].offset() + 1
+                events = tuple(event_of(message, self._topic, self._fields) for message in mine)
+                span = Span(events, str(partition.number), partition.first, start, stop)
+                yield TimestampedValue(span, Timestamp.now())
+                start = stop
+            if len(mine) < len(messages):
+                return  # the rest was given to another worker
+        tracker.defer_remainder(Duration(0))
+
+    def teardown(self) -> None:
+        for reader in self._readers.values():
+            reader.close()
+
+    def _reader_of(self, number: int) -> PartitionReader:
+        if number not in self._readers:
+            self._readers[number] = PartitionReader(self._topic, number)
+        return self._readers[number]
+
+
+def partitions_of(topic: KafkaTopic, positions: Mapping[str, int]) -> list[Partition]:
+    """Every partition of the topic, to be taken up at its position, or from its beginning.
+
+    Raises `SourceError` when the topic cannot be reached, `SourceLost` when a position is no longer to be had.
+    """
+    found = []
+    for number, (oldest, newest) in topic.offsets().items():
+        first = positions.get(str(number), oldest)
+        if not oldest <= first <= newest:
+            raise lost(topic, number, first, oldest, newest)
+        found.append(Partition(number, first))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaChanges:
+    """A topic, for an engine to read: as many workers at a time as it has partitions."""
+
+    topic: KafkaTopic
+    fields: Fields
+
+    @classmethod
+    def of(cls, url: str, fields: Fields) -> "KafkaChanges":
+        """Raises `SourceError` for what is no URL of a topic."""
+        return cls(KafkaTopic.of(url), fields)
+
+    @property
+    def source(self) -> str:
+        """How the manifest calls it."""
+        return self.topic.source
+
+    def read(self, pipeline: Any, positions: Mapping[str, int]) -> Any:
+        """Its Spans, from these positions on; a partition that has none, from its beginning."""
+        found = pipeline | "partitions" >> beam.Create(partitions_of(self.topic, positions))
+        return found | "read" >> beam.ParDo(ReadPartitionDoFn(self.topic, self.fields)).with_output_types(Span)
