@@ -12,6 +12,8 @@ NAMES = (
     "ingest_free",
     "ingest_slow",
     "arrival",
+    "new_tier",
+    "compaction",
     "memory",
 )
 

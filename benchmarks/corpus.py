@@ -8,16 +8,19 @@ from pathlib import Path
 from string import ascii_lowercase
 from tempfile import TemporaryDirectory
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from index_builder.build import IndexTask, build_index_shard
 from tierloom import names
 from tierloom.checkpoint import Checkpoint, Endpoint, Limits, Space
-from tierloom.collection import Chunking, Collection, Sizes, plan_tiers
+from tierloom.collection import Chunking, Collection, Sizes, Tier, plan_tiers
+from tierloom.commit import commit
 from tierloom.creating import create_collection
 from tierloom.document import CONTENT_HASH_BYTES, document_key, source_key
-from tierloom.manifest import VectorShard
+from tierloom.manifest import Manifest, VectorShard
 from tierloom.quantizer import quantize, to_unit_float16
 from tierloom.shards.schema import ROW_GROUP_ROWS, ShardSchema
 from tierloom.shards.writer import Rows, writing
@@ -105,7 +108,8 @@ def shard_rows(count: int, seed: int = 0) -> ShardRows:
     units = to_unit_float16(vectors(count, seed=seed))
     ids = sorted((f"document-{seed}-{at}" for at in range(count)), key=document_key)
     draw = random.Random(seed)
-    words = _words(draw)
+    # One vocabulary, as a corpus has: shards are as compressible after a merge as before it.
+    words = _words(random.Random(1))
     paragraphs = [_paragraph(draw, words) for _ in range(ROW_GROUP_ROWS)]
     starts = range(0, count, ROW_GROUP_ROWS)
     return ShardRows(
@@ -148,3 +152,22 @@ def store_shards(store: Store, rows: int, rows_per_shard: int) -> Iterator[Vecto
             yield store_vector_shard(
                 path, write_shard(path, made), names.vector_shard(f"{number:040d}"), store, Path(folder)
             )
+
+
+def publish_rows(store: Store, rows: int, rows_per_shard: int, limits: Sizes = Sizes()) -> Manifest:  # noqa: B008
+    """A collection whose second version holds `rows` rows in vector shards of their own index shards; its one tier has
+    the smallest prefix, and few edges, so that it is soon built."""
+    collection = create(store, checkpoint(), limits)
+    tier = Tier(name=str(TIERS[0]), dimensions=TIERS[0], connectivity=8, expansion_add=40)
+    shards = tuple(store_shards(store, rows, rows_per_shard))
+
+    def change(head: Manifest) -> Manifest:
+        return msgspec.structs.replace(
+            head,
+            version=head.version + 1,
+            collection=msgspec.structs.replace(collection, tiers=(tier,)),
+            vector_shards=shards,
+            index_shards=tuple(build_index_shard(IndexTask(tier, (shard,)), store) for shard in shards),
+        )
+
+    return commit(store, change)
