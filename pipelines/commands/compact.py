@@ -41,8 +41,8 @@ def command(store: str, fan_out: int, dead_share: float, rounds: int | None, as_
     """
     began = time.monotonic()
     opened = open_store(store)
-    probe_preconditions(opened)
     before = read_head(opened)
+    probe_preconditions(opened)
     done = compact(opened, Rules(fan_out, dead_share), rounds=rounds)
     values = _values(done, before, read_head(opened), time.monotonic() - began)
     click.echo(json.dumps(values) if as_json else _told(done, values))

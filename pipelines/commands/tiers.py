@@ -40,8 +40,8 @@ def add(
     """
     began = time.monotonic()
     opened = open_store(store)
-    probe_preconditions(opened)
     collection = read_head(opened).collection
+    probe_preconditions(opened)
     untrained = untrained_prefixes or collection.untrained_prefixes
     checkpoint = read_checkpoint(opened, collection.checkpoint)
     tiers = plan_tiers(checkpoint, dimensions, untrained, connectivity, expansion_add, expansion_search)
@@ -64,6 +64,7 @@ def drop(store: str, dimensions: tuple[int, ...]) -> None:
     added again.
     """
     opened = open_store(store)
+    read_head(opened)
     probe_preconditions(opened)
     version = drop_tiers(opened, dimensions)
     click.echo(table([("version", f"{version} published")]))
