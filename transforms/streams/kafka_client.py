@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tierloom.dead_letter import DeadLetter
 from tierloom.document import Deletion, Document, Origin
@@ -186,7 +186,8 @@ def _deletion(message: Message, key: str | None, fields: Fields) -> dict[str, ob
     stated = headers.get(fields.sequence)
     text = stated.decode("utf-8", "replace") if isinstance(stated, bytes) else stated
     sequence = int(text) if text and text.lstrip("-").isdecimal() else text
-    return {fields.deleted: True, fields.sequence: sequence} | ({} if key is None else {fields.id: key})
+    record: dict[str, object] = {fields.deleted: True, fields.sequence: sequence}
+    return record if key is None else {**record, fields.id: key}
 
 
 def _bytes(data: str | bytes | None) -> bytes:

@@ -68,4 +68,14 @@ def _open_folder(path: Path, options: StreamOptions) -> ChangeStream:
     return FolderStream(path, options.fields, options.delete_at_most)
 
 
-_OPENERS: Final[dict[str, Callable[[str, StreamOptions], ChangeStream]]] = {}
+def _open_kafka(source: str, options: StreamOptions) -> ChangeStream:
+    try:
+        # Optional: only who reads a topic needs its client.
+        from transforms.streams.kafka import KafkaStream
+        from transforms.streams.kafka_client import KafkaTopic
+    except ImportError as error:
+        raise MissingExtra("kafka", f"the stream {source}") from error
+    return KafkaStream(KafkaTopic.of(source), options.fields, options.say)
+
+
+_OPENERS: Final[dict[str, Callable[[str, StreamOptions], ChangeStream]]] = {"kafka": _open_kafka}
