@@ -23,6 +23,7 @@ from tierloom.manifest import RunRecord
 from tierloom.run_report import RunReport, read_report, store_report
 from tierloom.seen_files import SeenFile
 from tierloom.stores.opening import open_store
+from tierloom.stores.probing import probe_preconditions
 from tierloom.versions import head_version, read_checkpoint, read_head
 from transforms.job import Job
 from transforms.reading.records import Fields
@@ -52,9 +53,11 @@ class Work:
 
 
 def make_job(store: str, command: str, fields: Fields, *, retry: bool = False, concurrency: int = 8) -> Job:
-    """A new run on top of the newest version. Raises `NotACollection`."""
+    """A new run on top of the newest version. Raises `NotACollection`, or `PreconditionsIgnored` when two writers
+    could not trust the store."""
     opened = open_store(store)
     head = read_head(opened)
+    probe_preconditions(opened)
     return Job(
         run=uuid.uuid4().hex,
         command=command,

@@ -126,7 +126,8 @@ def test_a_touched_file_is_written_anew_without_a_request(tmp_path: Path, endpoi
 def test_documents_whose_keys_collide_are_told_apart(
     tmp_path: Path, endpoint: Endpoint, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("tierloom.document", "transforms.base", "transforms.write", "transforms.events"):
+    lower = [f"tierloom.{name}" for name in ("document", "settle", "tombstones")]
+    for module in (*lower, *(f"transforms.{name}" for name in ("base", "write", "events"))):
         monkeypatch.setattr(f"{module}.document_key", lambda id_: document_key(id_) % 2)
     ids = "abcdefgh"
     ok(run("ingest", store, write_records(tmp_path / "one.jsonl", records_of(ids, 1, "alpha\n\nbravo"))))
@@ -137,6 +138,10 @@ def test_documents_whose_keys_collide_are_told_apart(
     assert {id_ for id_, ordinal in texts if texts[id_, ordinal] == "charlie"} == set("bdf")
     assert {id_ for id_, _ in texts} == set(ids)
     assert not ok(run("ingest", store, tmp_path / "one.jsonl", "--json")).json["published"]
+    gone = [{"id": id_, "sequence": 3, "deleted": True} for id_ in "ag"]
+    ok(run("ingest", store, write_records(tmp_path / "three.jsonl", gone)))
+    ok(run("ingest", store, write_records(tmp_path / "late.jsonl", records_of("acg", 2, "delta"))))
+    assert {id_ for id_, _ in live_texts(store)} == set("bcdefh")
     assert document.document_key("a") in (0, 1)
     assert_whole(store)
 
