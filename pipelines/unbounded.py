@@ -1,5 +1,6 @@
 """The unbounded pipeline: the same steps as an ingest, for changes that never end, on engines that run for months."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -8,8 +9,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterWatermark
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 
-from pipelines.beam_options import new_pipeline, runner_of, with_flags
+from pipelines.beam_options import DEFAULT_RUNNER, new_pipeline, runner_of, split_arguments, with_flags
 from pipelines.unbounded_sources import open_changes
+from tierloom.errors import InputError
 from tierloom.stores.opening import open_store
 from tierloom.versions import read_head
 from transforms.bundle import LATENESS, BundleOutcome, ShardBundleDoFn
@@ -54,6 +56,16 @@ class PublishChanges(beam.PTransform):
         panes = keyed | "windows" >> windows | "panes" >> beam.GroupByKey()
         publish = PublishWindowDoFn(self._job, self._source, self._since)
         return panes | "one after the other" >> beam.WindowInto(GlobalWindows()) | "publish" >> beam.ParDo(publish)
+
+
+def engine_options(arguments: Sequence[str]) -> PipelineOptions:
+    """Beam's options. Raises `InputError` for what is none, and unless they name an engine that can run for ever."""
+    rest, options = split_arguments(arguments)
+    if rest:
+        raise InputError(f"one source at a time: what is {rest[0]!r}?")
+    if runner_of(options) == DEFAULT_RUNNER:
+        raise InputError("name the engine with --runner; without Beam's options, tierloom stream runs by itself")
+    return options
 
 
 def run_unbounded(

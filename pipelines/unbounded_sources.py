@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import apache_beam as beam
-from apache_beam.io.gcp.pubsub import PubsubMessage, ReadFromPubSub
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.beam_options import runner_of
@@ -41,11 +40,14 @@ class PubSubChanges:
     fields: Fields
 
     def read(self, pipeline: Any, _positions: Mapping[str, int]) -> Any:
+        # Late: it loads Google's client, which nothing else here needs.
+        from apache_beam.io.gcp.pubsub import ReadFromPubSub
+
         messages = pipeline | "read" >> ReadFromPubSub(subscription=self.subscription, with_attributes=True)
         return messages | "changes" >> beam.Map(span_of_message, self.source, self.fields).with_output_types(Span)
 
 
-def span_of_message(message: PubsubMessage, source: str, fields: Fields) -> Span:
+def span_of_message(message: Any, source: str, fields: Fields) -> Span:
     """What a message says. Its sequence, if it has none of its own, is when it was published, in nanoseconds."""
     published = message.publish_time
     sequence = int(published.timestamp()) * 1_000_000_000 + published.microsecond * 1000 if published else 0

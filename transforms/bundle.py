@@ -30,8 +30,8 @@ from transforms.reuse import ReuseDoFn
 from transforms.write import WriteVectorShardDoFn
 
 # How far event time may be behind before what comes is moved forward: into a window that is still open.
-LATENESS: Final = Duration.of(86_400)
-_OLDEST: Final = Duration.of(43_200)
+LATENESS: Final = Duration.of(3600)
+_OLDEST: Final = Duration.of(1800)
 # A bundle of more characters is taken in parts.
 _LARGEST: Final = 2 << 20
 

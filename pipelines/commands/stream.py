@@ -11,13 +11,15 @@ from pipelines.streaming.live_line import LiveLine
 from pipelines.streaming.loop import Pace, StreamLoop
 from pipelines.streaming.stopping import stop_on_signals
 from pipelines.streaming.totals import Totals, totals_table
+from pipelines.unbounded import engine_options, run_unbounded
 from transforms.reading.records import Fields
 from transforms.streams.opening import StreamOptions, open_stream
 
 
-@click.command("stream")
+@click.command("stream", context_settings={"ignore_unknown_options": True})
 @click.argument("store")
 @click.argument("source")
+@click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[BEAM OPTIONS]")
 @field_options
 @click.option(
     "--max-batch", default=2000, show_default=True, type=click.IntRange(1), help="Changes to publish together, at most."
@@ -51,6 +53,7 @@ from transforms.streams.opening import StreamOptions, open_stream
 def command(
     store: str,
     source: str,
+    beam_options: tuple[str, ...],
     id_field: str,
     text_field: str,
     sequence_field: str,
@@ -69,14 +72,21 @@ def command(
     A SOURCE is a folder, a .jsonl file that grows, - for standard input, kafka://host:9092/topic or
     pubsub://project/subscription. It is taken up where the last stream left it. SIGTERM or Ctrl-C ends the stream
     after the batch under way.
+
+    With a --runner of Beam's (FlinkRunner, DataflowRunner, ...), the engine follows a topic or a subscription,
+    and publishes a version every --interval; see docs/clusters.md.
     """
     began = time.monotonic()
     fields = Fields(id_field, text_field, sequence_field, deleted_field)
+    if beam_options:
+        options = engine_options(beam_options)
+        job = make_job(store, "stream", fields, concurrency=concurrency)
+        return run_unbounded(job, source, options, interval, from_beginning)
     pace = Pace(max_batch, interval, patience, from_beginning, once)
     with stop_on_signals() as stop, quiet_beam(), LiveLine() as line:
         stream = open_stream(source, StreamOptions(fields, line.say, delete_at_most / 100))
         totals = StreamLoop(make_job(store, "stream", fields, concurrency=concurrency), stream, pace, line, stop).run()
-    _show(totals, store, time.monotonic() - began, as_json)
+    return _show(totals, store, time.monotonic() - began, as_json)
 
 
 def _show(totals: Totals, store: str, elapsed: float, as_json: bool) -> None:
