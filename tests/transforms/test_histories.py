@@ -191,7 +191,7 @@ def found_in(url: str, tier: Tier) -> Counter[tuple[str, int]]:
         return Counter((hit.document_id, hit.ordinal) for hit in hits)
 
 
-TestCollections = pytest.mark.slow(Collections.TestCase)
+TestCollections = pytest.mark.timeout(600)(pytest.mark.slow(Collections.TestCase))
 TestCollections.settings = settings(
     max_examples=int(os.environ.get("TIERLOOM_HISTORIES", "12")),
     stateful_step_count=25,
