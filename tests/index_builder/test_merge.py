@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index_builder.merge import NOBODY, MergeTask, merge_vector_shards, plan_merges
+from index_builder.merge import NOBODY, MergeTask, merge_vector_shards, merged_rows, plan_merges
 from tests.small_shards import SCHEMA, Row, random_rows, store_rows, store_shard
 from tierloom import names
 from tierloom.document import document_key
 from tierloom.errors import CheckpointMismatch, Corrupt
 from tierloom.manifest import VectorShard
+from tierloom.object_files import ObjectFiles
 from tierloom.shards import deletion_vector
 from tierloom.shards.mapped import MappedShard
 from tierloom.shards.schema import ROW_GROUP_ROWS, VARIABLE, ShardSchema
@@ -74,6 +75,38 @@ def test_a_merge_holds_the_live_rows_of_all_sorted(store: LocalStore, task: Merg
     assert order == sorted(order)
     assert (merged.rows, merged.deletes, merged.checkpoint) == (len(order), None, SCHEMA.checkpoint)
     assert merged.rows > ROW_GROUP_ROWS
+
+
+def test_each_row_is_found_again_in_the_merged_shard(store: LocalStore, task: MergeTask) -> None:
+    merged = merge_vector_shards(task, store)
+    assert merged is not None
+    rows = rows_in(open_shard(store, merged))
+    reached: list[int] = []
+    for stored, bitmap, went in zip(task.shards, task.dead, merged_rows(task, ObjectFiles(store)), strict=True):
+        dead = set(deletion_vector.from_bytes(bitmap, "").tolist())
+        assert {row for row, place in enumerate(went) if place == -1} == dead
+        before = rows_in(open_shard(store, stored))
+        assert all(before[row] == rows[place] for row, place in enumerate(went) if place != -1)
+        reached += [place for place in went.tolist() if place != -1]
+    assert sorted(reached) == list(range(merged.rows))
+
+
+def test_a_merge_that_is_found_is_renewed(store: LocalStore, task: MergeTask) -> None:
+    merged = merge_vector_shards(task, store)
+    assert merged is not None
+    listed = next(iter(store.list(merged.path)))
+    assert merge_vector_shards(task, store) == merged
+    assert not store.remove(listed)
+
+
+def test_texts_of_shards_in_no_order_stay_with_their_vectors(store: LocalStore) -> None:
+    """A shard that breaks the rule is copied row by row all the same."""
+    shards = [store_rows(store, random_rows(size, seed=seed)) for seed, size in enumerate((3000, 2500))]
+    merged = merge_vector_shards(merge_task(shards, [[], [5]]), store)
+    assert merged is not None
+    expected = Counter(rows_in(open_shard(store, shards[0])))
+    expected.update(row for at, row in enumerate(rows_in(open_shard(store, shards[1]))) if at != 5)
+    assert Counter(rows_in(open_shard(store, merged))) == expected
 
 
 def test_the_same_merge_has_the_same_name_and_bytes(tmp_path: Path, store: LocalStore, task: MergeTask) -> None:

@@ -1,20 +1,26 @@
+import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from index_builder.build_pool import SMALL_ROWS
 from index_builder.upkeep.compaction import compact
 from index_builder.upkeep.compaction_plan import Rules, groups_of
 from index_builder.upkeep.tiers import add_tiers, drop_tiers
+from tests.engines.gcs_server import GcsBucket
 from tests.index_builder.upkeep.living import Living
 from tierloom import names
 from tierloom.collection import Sizes, Tier
 from tierloom.errors import Corrupt, NotFound
 from tierloom.run_report import read_report
 from tierloom.stores.local import LocalStore
+from tierloom.stores.opening import open_store
 from tierloom.versions import read_manifest
 
 RULES = Rules(fan_out=4)
@@ -273,3 +279,55 @@ def test_names_stay_plain(living: Living) -> None:
     put_small(living, 4)
     compact(living.store, RULES)
     assert all(names.is_safe(stored.path) for stored in living.head.objects())
+
+
+@pytest.mark.engine
+def test_in_a_bucket_beside_a_writer(gcs_bucket: GcsBucket) -> None:
+    living = Living(open_store(f"{gcs_bucket.url}/store"))
+    put_small(living, 4)
+    ids = sorted({document_id for document_id, _ in living.model})
+    changing = once(lambda: living.put({ids[0]: 2, "new": 1}), 3)
+    assert len(compact(living.store, RULES, rounds=1, stop=changing).rounds) == 1
+    add_tiers(living.store, [Tier(name="4", dimensions=4)])
+    living.check()
+
+
+DOCUMENTS = st.dictionaries(st.integers(0, 12).map(str), st.integers(1, 6), min_size=1, max_size=6)
+CHANGES = st.one_of(
+    DOCUMENTS.map(lambda chunks: lambda living: living.put(chunks)),
+    st.sets(st.integers(0, 12).map(str), min_size=1).map(lambda ids: lambda living: living.delete(ids)),
+    st.just(lambda living: compact(living.store, RULES, rounds=1)),
+    st.just(lambda living: _turn_tier(living, Tier(name="4", dimensions=4))),
+)
+
+
+def _turn_tier(living: Living, tier: Tier) -> None:
+    """Add the tier, or drop it if it is there."""
+    if tier in living.head.collection.tiers:
+        drop_tiers(living.store, [tier.dimensions])
+    else:
+        add_tiers(living.store, [tier])
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(st.lists(CHANGES, min_size=1, max_size=8), st.lists(st.tuples(st.integers(1, 12), CHANGES), max_size=3))
+def test_whatever_happens_before_and_between_its_steps(
+    before: list[Callable[[Living], object]], between: list[tuple[int, Callable[[Living], object]]]
+) -> None:
+    with TemporaryDirectory() as folder:
+        living = Living(LocalStore(Path(folder)), Sizes(vector_shard_rows=12, index_shard_rows=48))
+        for change in before:
+            change(living)
+        steps, asked = dict(between), itertools.count(1)
+
+        def stop() -> bool:
+            steps.get(next(asked), _nothing)(living)
+            return False
+
+        compact(living.store, Rules(fan_out=2), stop=stop)
+        living.check()
+
+
+def _nothing(_: Living) -> None:
+    """Most steps of a compaction are not disturbed."""
