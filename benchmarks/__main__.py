@@ -12,6 +12,7 @@ NAMES = (
     "ingest_free",
     "ingest_slow",
     "arrival",
+    "publish_flat",
     "new_tier",
     "compaction",
     "memory",

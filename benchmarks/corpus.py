@@ -20,7 +20,7 @@ from tierloom.collection import Chunking, Collection, Sizes, Tier, plan_tiers
 from tierloom.commit import commit
 from tierloom.creating import create_collection
 from tierloom.document import CONTENT_HASH_BYTES, document_key, source_key
-from tierloom.manifest import Manifest, VectorShard
+from tierloom.manifest import DocumentCounts, Manifest, VectorShard
 from tierloom.quantizer import quantize, to_unit_float16
 from tierloom.shards.schema import ROW_GROUP_ROWS, ShardSchema
 from tierloom.shards.writer import Rows, writing
@@ -168,6 +168,7 @@ def publish_rows(store: Store, rows: int, rows_per_shard: int, limits: Sizes = S
             collection=msgspec.structs.replace(collection, tiers=(tier,)),
             vector_shards=shards,
             index_shards=tuple(build_index_shard(IndexTask(tier, (shard,)), store) for shard in shards),
+            documents=DocumentCounts(documents_in=rows, live=rows),
         )
 
     return commit(store, change)
