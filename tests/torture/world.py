@@ -1,0 +1,70 @@
+"""A small collection with a model at a loopback endpoint, the truth that it must equal, and a way back."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from tests.embedders.endpoint import Endpoint
+from tests.pipelines.command_line import declare
+from tests.torture.commands import Commands
+from tests.torture.truth import WORD_BYTES, Event, Losses, Truth, after
+from tierloom.stores.opening import open_store
+from tierloom.versions import head_version
+
+# What a crash may cost a worker.
+BLOCK_CHUNKS: Final = 8
+BLOCK_TOKENS: Final = BLOCK_CHUNKS * WORD_BYTES
+
+
+class World:
+    """`history` tells what each version that was published here holds; `saved` brings the store back to a moment."""
+
+    def __init__(self, folder: Path, endpoint: Endpoint, commands: Commands) -> None:
+        self.folder = folder
+        self.store = folder / "store"
+        self.endpoint = endpoint
+        self.commands = commands
+        self.truth: Truth = {}
+        self.history: dict[int, Truth] = {}
+        sizes = ("--chunk-tokens", WORD_BYTES, "--block-chunks", BLOCK_CHUNKS, "--shard-rows", 3 * BLOCK_CHUNKS)
+        commands.ok("init", self.store, "--model", declare(folder, endpoint), "--tiers", "8,16", *sizes)
+        self.note_version()
+
+    def write(self, name: str, events: Iterable[Event]) -> Path:
+        """A JSONL file of these events; more of them if it is there."""
+        path = self.folder / name
+        with path.open("a") as file:
+            file.writelines(json.dumps(event.record()) + "\n" for event in events)
+        return path
+
+    def ingest(self, name: str, events: Iterable[Event]) -> None:
+        """Publish these events."""
+        known = list(events)
+        self.commands.ok("ingest", self.store, self.write(name, known))
+        self.truth = after(self.truth, known)
+        self.note_version()
+
+    def note_version(self) -> None:
+        """The newest version holds the truth of this moment."""
+        self.history[head_version(open_store(str(self.store)))] = self.truth
+
+    def save(self) -> None:
+        """Remember this moment."""
+        self._saved = self.folder / "saved"
+        shutil.rmtree(self._saved, ignore_errors=True)
+        shutil.copytree(self.store, self._saved)
+        self._paid = self.endpoint.billed.copy()
+
+    def restore(self) -> None:
+        """Back to the moment that was saved."""
+        shutil.rmtree(self.store)
+        shutil.copytree(self._saved, self.store)
+        self.endpoint.billed = self._paid.copy()
+
+    def repaid(self) -> Losses:
+        """The tokens that the endpoint billed for what it had billed before."""
+        again = Counter({text: number - 1 for text, number in self.endpoint.billed.items()})
+        return Losses(repaid=sum(number * len(text.encode()) for text, number in again.items()))

@@ -1,0 +1,77 @@
+"""Runs commands of the command line, each in a forked process of its own: none pays for the imports again.
+
+Reads pickled orders, a line of base64 each, and prints for each the process id of the command, and then its exit
+status. Forking is safe here: this process has one thread, and never runs a command itself.
+"""
+
+import base64
+import os
+import pickle
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import tierloom.embedders.openai_compatible  # noqa: F401 -- imported late, and taking long
+from pipelines import cli
+from tests.stores.faulty import Counter, Fault, FaultyStore
+from tierloom.stores import opening
+from tierloom.stores.local import LocalStore
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command: its arguments, what happens to the stores it opens, and where its output goes."""
+
+    arguments: tuple[str, ...]
+    output: Path
+    errors: Path
+    counter: Counter | None = None
+    fault: Fault | None = None
+
+
+def main() -> None:
+    for name in cli.COMMANDS:
+        import_module(f"pipelines.commands.{name.replace('-', '_')}")
+    print("ready", flush=True)
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            _carry_out(pickle.loads(base64.b64decode(line)))
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def _carry_out(order: Order) -> None:
+    """Be the command, and end."""
+    os.setsid()
+    for path, descriptor in ((order.output, 1), (order.errors, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    if order.counter and order.fault:
+        _put_between(order.counter, order.fault)
+    sys.argv = ["tierloom", *order.arguments]
+    status = 0
+    try:
+        cli.main()
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _put_between(counter: Counter, fault: Fault) -> None:
+    """Every folder that is opened as a store from now on is a faulty one."""
+
+    def open_faulty(root: Path) -> FaultyStore:
+        return FaultyStore(LocalStore(root), fault, counter)
+
+    opening.LocalStore = open_faulty  # type: ignore[assignment, misc]
+
+
+if __name__ == "__main__":
+    main()
