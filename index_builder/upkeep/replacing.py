@@ -35,7 +35,7 @@ class Replacement:
     ) -> None:
         self._merged = merged
         self._kept = frozenset(kept)
-        self._inputs = frozenset(shard.path for one in merged for shard in one.task.shards)
+        self._touched = self._kept.union(shard.path for one in merged for shard in one.task.shards)
         self._files = files
         self._builds = builds
 
@@ -47,11 +47,10 @@ class Replacement:
         any more, or has index shards over them and others.
         """
         stored = {shard.path: shard for shard in head.vector_shards}
-        touched = self._inputs | self._kept
-        removed = [index for index in head.index_shards if not touched.isdisjoint(index.vector_shards)]
+        removed = [index for index in head.index_shards if not self._touched.isdisjoint(index.vector_shards)]
         self._refuse_overtaken(stored, removed)
         group = [*self._outputs(stored), *(stored[path] for path in stored if path in self._kept)]
-        remaining = tuple(index for index in head.index_shards if index not in removed)
+        remaining = [index for index in head.index_shards if self._touched.isdisjoint(index.vector_shards)]
         return msgspec.structs.replace(
             head,
             vector_shards=self._in_their_place(head, group),
@@ -59,10 +58,9 @@ class Replacement:
         )
 
     def _refuse_overtaken(self, stored: Mapping[str, VectorShard], removed: Sequence[IndexShard]) -> None:
-        touched = self._inputs | self._kept
-        if gone := sorted(touched - stored.keys()):
+        if gone := sorted(self._touched - stored.keys()):
             raise Overtaken(f"another writer has replaced {', '.join(gone[:3])} in the meantime")
-        if odd := [index.path for index in removed if not touched.issuperset(index.vector_shards)]:
+        if odd := [index.path for index in removed if not self._touched.issuperset(index.vector_shards)]:
             raise Overtaken(f"another writer has put other shards into {odd[0]} in the meantime")
 
     def _outputs(self, stored: Mapping[str, VectorShard]) -> list[VectorShard]:
@@ -81,12 +79,9 @@ class Replacement:
 
     def _in_their_place(self, head: Manifest, group: Sequence[VectorShard]) -> tuple[VectorShard, ...]:
         """The vector shards of the head with the group where the first of what it replaces was."""
-        paths = [shard.path for shard in head.vector_shards]
-        touched = self._inputs | self._kept
-        first = min(paths.index(path) for path in touched)
-        others = [shard for shard in head.vector_shards if shard.path not in touched]
-        before = [shard for shard in others if paths.index(shard.path) < first]
-        return (*before, *group, *others[len(before) :])
+        first = next(at for at, shard in enumerate(head.vector_shards) if shard.path in self._touched)
+        behind = [shard for shard in head.vector_shards[first:] if shard.path not in self._touched]
+        return (*head.vector_shards[:first], *group, *behind)
 
     def _index_shards(self, head: Manifest, group: Sequence[VectorShard]) -> tuple[IndexShard, ...]:
         collection = head.collection
