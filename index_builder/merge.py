@@ -27,10 +27,12 @@ from tierloom.storing import describe_vector_shard, store_vector_shard
 
 @dataclass(frozen=True, slots=True)
 class MergeTask:
-    """Shards of one checkpoint to merge, and their dead rows: a serialized roaring bitmap each."""
+    """Shards of one checkpoint to merge, and their dead rows: a serialized roaring bitmap each. `anew`: a merge of
+    one shard without dead rows makes another one too, of which nothing but the rows is the same."""
 
     shards: tuple[VectorShard, ...]
     dead: tuple[bytes, ...]
+    anew: bool = False
 
     @property
     def digest(self) -> str:
@@ -38,7 +40,7 @@ class MergeTask:
 
     @property
     def changes_nothing(self) -> bool:
-        return len(self.shards) == 1 and self.dead[0] == NOBODY
+        return len(self.shards) == 1 and self.dead[0] == NOBODY and not self.anew
 
 
 NOBODY = deletion_vector.to_bytes(())
@@ -47,8 +49,8 @@ NOBODY = deletion_vector.to_bytes(())
 def merge_vector_shards(task: MergeTask, store: Store) -> VectorShard | None:
     """Store one shard with the live rows of all, sorted by (key, ordinal); None when nothing lives.
 
-    A merge of one shard without dead rows is that shard; one that is stored already is reused. Memory: one row
-    group of each shard. Raises `CheckpointMismatch` when they are of two.
+    A merge of one shard without dead rows is that shard, unless it is to be made anew; one that is stored already is
+    reused. Memory: one row group of each shard. Raises `CheckpointMismatch` when they are of two.
     """
     common_checkpoint(task.shards)
     if task.changes_nothing:

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "tiers": "Add serving tiers to a live collection, or drop them.",
     "history": "Show the versions: when, by what, what changed.",
     "retention": "Show or change how long versions and deletions are kept.",
+    "erase": "Remove documents from everything that is stored.",
     "gc": "Retire old versions and remove what none of them names.",
 }
 

@@ -5,6 +5,7 @@ TierloomError
 │   ├── SourceError            a source that matches nothing, or lacks a named field
 │   ├── SourceLost             a source no longer has the position up to which it was published
 │   ├── SyncRefused            a sync would delete more than it may
+│   ├── ErasureRefused         a channel or a lease keeps a version that holds what is to be erased
 │   ├── CollectionExists       `init` on a store that already holds a collection
 │   ├── NotACollection         a store without a manifest
 │   ├── QueryError             a query of the wrong dimensions, type or value
@@ -50,6 +51,10 @@ class SourceLost(InputError):
 
 class SyncRefused(InputError):
     """A sync would delete a larger share of the collection than it may."""
+
+
+class ErasureRefused(InputError):
+    """A channel or a lease keeps a version that holds what is to be erased."""
 
 
 class CollectionExists(InputError):

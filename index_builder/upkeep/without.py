@@ -1,0 +1,176 @@
+"""The version without some documents: nothing that it names holds anything of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from index_builder.build_pool import VerifiedBuilds
+from index_builder.merge import MergeTask, merge_vector_shards
+from index_builder.upkeep.naming import Ids
+from index_builder.upkeep.receipt import Rewritten
+from index_builder.upkeep.replacing import Merged, Replacement
+from tierloom.column_files import ColumnFiles
+from tierloom.dead_letter import DeadLetter
+from tierloom.document import document_key
+from tierloom.letters import read_letters, store_letters
+from tierloom.manifest import DeadLetters, DocumentCounts, LedgerPart, Manifest, RunRecord, StoredObject, VectorShard
+from tierloom.seen_files import SEEN_FILES
+from tierloom.settle import Verdict, settle
+from tierloom.shards import deletion_vector
+from tierloom.shards.live import LiveShard
+from tierloom.shards.primary_key import find_documents
+from tierloom.tombstones import TOMBSTONES, Tombstones, tombstone_entries
+
+
+@dataclass(frozen=True, slots=True)
+class _Letters:
+    """The parts that the next version names, and the letters that it lost."""
+
+    parts: tuple[DeadLetters, ...]
+    lost: tuple[DeadLetter, ...]
+
+
+class Without:
+    """Makes the successor of whatever head there is; what was merged and built for one is used for the next.
+
+    `sequences` are those at which the documents are deleted: the newest that anything in the store has of each.
+    """
+
+    def __init__(
+        self, ids: Ids, sequences: Mapping[str, int], run: str, files: ColumnFiles, builds: VerifiedBuilds
+    ) -> None:
+        self._ids = ids
+        self._sequences = sequences
+        self._run = run
+        self._files = files
+        self._builds = builds
+        self._merged: dict[str, Merged] = {}
+        self._into: dict[str, StoredObject | None] = {}
+
+    @property
+    def rewritten(self) -> tuple[Rewritten, ...]:
+        """Vector shards, dead letters and ledgers that held a document, with what was made of them."""
+        return tuple(
+            Rewritten(path, into.path if into else None, into.sha256 if into else None)
+            for path, into in sorted(self._into.items())
+        )
+
+    def on(self, head: Manifest) -> Manifest | None:
+        """The head without the documents; None if it has none of them and remembers their deletion."""
+        verdict = self._settle(head)
+        letters = self._letters(head.dead_letters)
+        entries = self._file_entries(head.files)
+        holding = self._holding(head)
+        if not (holding or letters.lost or entries != head.files or verdict.deletions):
+            return None
+        replaced = self._replace(head, holding) if holding else head
+        return msgspec.structs.replace(
+            replaced,
+            run=RunRecord(self._run, "erase", _run_counts(verdict), removed=verdict.removed),
+            dead_letters=letters.parts,
+            files=entries,
+            tombstones=self._tombstones(head, verdict),
+            documents=_counts(head.documents, verdict, self._dead_events(head, letters.lost)),
+        )
+
+    def _settle(self, head: Manifest) -> Verdict:
+        shards = [LiveShard(shard, self._files) for shard in head.vector_shards]
+        return settle(shards, (), self._sequences, Tombstones(head.tombstones, self._files))
+
+    def _holding(self, head: Manifest) -> list[Merged]:
+        """The shards that hold a document, dead or alive, each with what takes its place."""
+        found = (self._rewritten(shard) for shard in head.vector_shards)
+        return [merged for merged in found if merged is not None]
+
+    def _rewritten(self, stored: VectorShard) -> Merged | None:
+        if stored.path not in self._merged:
+            shard = self._files.shard(stored)
+            rows = self._ids.rows_of(shard)
+            if not len(rows) and not self._ids.letters_in_notes(shard):
+                return None
+            dead = np.union1d(deletion_vector.dead_rows(stored, self._files), rows)
+            task = MergeTask((stored,), (deletion_vector.to_bytes(dead.tolist()),), anew=True)
+            merged = Merged(task, merge_vector_shards(task, self._files.store))
+            self._merged[stored.path], self._into[stored.path] = merged, merged.shard
+        return self._merged[stored.path]
+
+    def _replace(self, head: Manifest, holding: Sequence[Merged]) -> Manifest:
+        inputs = {shard.path for merged in holding for shard in merged.task.shards}
+        kept = sorted(_sharing(inputs, head) - inputs)
+        return Replacement(holding, kept, self._files, self._builds).on(head)
+
+    def _letters(self, parts: Sequence[DeadLetters]) -> _Letters:
+        changed, lost = list[DeadLetters | None](), list[DeadLetter]()
+        for part in parts:
+            letters = read_letters([part], self._files)
+            ours = [letter for letter in letters if self._ids.in_letter(letter)]
+            lost += ours
+            changed.append(self._without_letters(part, letters) if ours else part)
+        return _Letters(tuple(part for part in changed if part is not None), tuple(lost))
+
+    def _without_letters(self, part: DeadLetters, letters: Sequence[DeadLetter]) -> DeadLetters | None:
+        kept = [letter for letter in letters if not self._ids.in_letter(letter)]
+        stored = store_letters(kept, self._run, self._files.store) if kept else None
+        self._into[part.path] = stored
+        return stored
+
+    def _file_entries(self, parts: Sequence[LedgerPart]) -> tuple[LedgerPart, ...]:
+        return tuple(kept for part in parts if (kept := self._without_entries(part)) is not None)
+
+    def _without_entries(self, part: LedgerPart) -> LedgerPart | None:
+        entries = SEEN_FILES.read([part], self._files)
+        ours = self._ids.in_entries(entries)
+        if not ours.any():
+            return part
+        kept = entries.filter(pa.array(~ours))
+        stored = SEEN_FILES.store_part(kept, self._files.store) if len(kept) else None
+        self._into[part.path] = stored
+        return stored
+
+    def _tombstones(self, head: Manifest, verdict: Verdict) -> tuple[LedgerPart, ...]:
+        noted = int(datetime.now(UTC).timestamp())
+        entries = tombstone_entries(verdict.deletions.items(), noted)
+        forget_before = noted - head.retention.deletions_seconds
+        return TOMBSTONES.add(head.tombstones, entries, self._files.store, self._files, forget_before)
+
+    def _dead_events(self, head: Manifest, lost: Sequence[DeadLetter]) -> int:
+        """How many documents and records the head counts as dead for the letters that are lost."""
+        records = {letter.letter_id for letter in lost if letter.chunk is None}
+        events = {(letter.document_id, letter.sequence) for letter in lost if letter.chunk is not None}
+        keys = {document_id: document_key(document_id) for document_id, _ in events if document_id is not None}
+        shards = [LiveShard(shard, self._files) for shard in head.vector_shards]
+        found = find_documents(shards, keys) if keys else {}
+        live = {(document_id, address.sequence) for document_id, at in found.items() for address in at}
+        return len(records) + len(events - live)
+
+
+def _sharing(paths: set[str], head: Manifest) -> set[str]:
+    """These vector shards, those that share an index shard of some tier with one of them, and so on."""
+    touched = set(paths)
+    while True:
+        sharing = [index for index in head.index_shards if not touched.isdisjoint(index.vector_shards)]
+        wider = touched.union(*(index.vector_shards for index in sharing))
+        if wider == touched:
+            return touched
+        touched = wider
+
+
+def _run_counts(verdict: Verdict) -> DocumentCounts:
+    deletions = len(verdict.deletions)
+    return DocumentCounts(documents_in=deletions, deleted=deletions)
+
+
+def _counts(before: DocumentCounts, verdict: Verdict, dead: int) -> DocumentCounts:
+    """Each deletion is an event that came in; what it removes, it beat."""
+    deletions = len(verdict.deletions)
+    return DocumentCounts(
+        documents_in=before.documents_in + deletions,
+        live=before.live - verdict.removed,
+        superseded=before.superseded + verdict.removed + verdict.undone + dead,
+        deleted=before.deleted + deletions - verdict.undone,
+        dead_lettered=before.dead_lettered - dead,
+    )
