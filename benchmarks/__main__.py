@@ -11,6 +11,7 @@ NAMES = (
     "rerank",
     "ingest_free",
     "ingest_slow",
+    "changed_share",
     "arrival",
     "publish_flat",
     "new_tier",
