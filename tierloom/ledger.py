@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -59,7 +60,7 @@ class Ledger:
     def store_part(self, entries: pa.Table, store: Store) -> LedgerPart:
         """Store entries (at least one) as a part."""
         sink = pa.BufferOutputStream()
-        pq.write_table(entries.cast(self.schema).sort_by("name"), sink, compression="zstd")
+        pq.write_table(entries.cast(self.schema), sink, compression="zstd")
         data = sink.getvalue().to_pybytes()
         sha256 = bytes_digest(data)
         store.create(self.path_of(sha256[:40]), data)
@@ -76,18 +77,15 @@ class Ledger:
 
     def _holding(self, tables: Sequence[pa.Table]) -> pa.Table:
         """Of each name the entry of the highest sequence, the first of equal ones."""
-        every = pa.concat_tables([self.schema.empty_table(), *tables])
-        every = every.append_column("age", pa.array(range(len(every)), pa.int64()))
-        ordered = every.sort_by([("name", "ascending"), ("sequence", "descending"), ("age", "ascending")])
-        held = ordered.drop_columns(["age"]).combine_chunks()
-        if len(held) < 2:
-            return held
-        return held.filter(pa.concat_arrays([pa.array([True]), _differs_from_last(held["name"])]))
-
-
-def _differs_from_last(ordered: pa.ChunkedArray) -> pa.Array:
-    names = ordered.combine_chunks()
-    return pc.not_equal(names[1:], names[:-1])
+        every = pa.concat_tables([self.schema.empty_table(), *tables]).combine_chunks()
+        if not len(every):
+            return every
+        # As numbers, which sort ten times as fast as the names.
+        name = every["name"].combine_chunks().dictionary_encode().indices.to_numpy()
+        age, falling = np.arange(len(every)), ~every["sequence"].to_numpy()
+        order = np.lexsort((age, falling, name))
+        first = np.flatnonzero(np.diff(name[order], prepend=-1))
+        return every.take(pa.array(np.sort(order[first])))
 
 
 def read_part(path: Path, name: str, schema: pa.Schema) -> pa.Table:

@@ -3,9 +3,10 @@
 A document is remembered by the 128-bit hash of its id, never by the id: what was deleted is not kept.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
-from typing import Final
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -31,8 +32,34 @@ TOMBSTONES: Final = Ledger(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The columns of one part (n,), sorted by key; `names` as opaque bytes."""
+
+    keys: NDArray[np.uint64]
+    names: NDArray[np.void]
+    sequences: NDArray[np.int64]
+
+    def under(self, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which of the keys some deletion of this part has."""
+        at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        found: NDArray[np.bool_] = self.keys[at] == keys
+        return found
+
+    def sequence_of(self, key: int, name: bytes) -> int | None:
+        first, last = (
+            np.searchsorted(self.keys, np.uint64(key), "left"),
+            np.searchsorted(self.keys, np.uint64(key), "right"),
+        )
+        found = [int(self.sequences[at]) for at in range(first, last) if self.names[at].tobytes() == name]
+        return max(found, default=None)
+
+
 class Tombstones:
-    """The remembered deletions of one version, read when they are first asked for."""
+    """The remembered deletions of one version, read when they are first asked for.
+
+    A part that several versions have is read once: asking takes the logarithm of what is remembered.
+    """
 
     def __init__(self, parts: Sequence[LedgerPart] = (), files: ObjectFiles | None = None) -> None:
         self._parts = parts
@@ -40,21 +67,37 @@ class Tombstones:
 
     def under(self, keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Those of `keys` that some deleted document has. Keys may collide: ask for the id."""
-        return np.intersect1d(keys, self._table["key"].to_numpy())
+        found = np.zeros(len(keys), dtype=np.bool_)
+        for part in self._opened():
+            found |= part.under(keys)
+        return keys[found]
 
     def sequence_of(self, document_id: str) -> int | None:
         """The sequence of the document's newest remembered deletion."""
-        return self._sequences.get(document_hash(document_id))
+        if not self._parts:
+            return None
+        key, name = document_key(document_id), document_hash(document_id)
+        found = (part.sequence_of(key, name) for part in self._opened())
+        return max((sequence for sequence in found if sequence is not None), default=None)
 
-    @cached_property
-    def _table(self) -> pa.Table:
-        if self._files is None:
-            return TOMBSTONES.schema.empty_table()
-        return TOMBSTONES.read(self._parts, self._files)
+    def _opened(self) -> list[_Part]:
+        return [_open_part(part, self._files) for part in self._parts] if self._files else []
 
-    @cached_property
-    def _sequences(self) -> Mapping[bytes, int]:
-        return dict(zip(self._table["name"].to_pylist(), self._table["sequence"].to_pylist(), strict=True))
+
+# More parts than a ledger of any size has.
+@lru_cache(maxsize=64)
+def _open_part(part: LedgerPart, files: ObjectFiles) -> _Part:
+    table = TOMBSTONES.read([part], files)
+    keys = table["key"].to_numpy()
+    order = np.argsort(keys, kind="stable")
+    return _Part(keys[order], _fixed_width(table["name"])[order], table["sequence"].to_numpy()[order])
+
+
+def _fixed_width(column: pa.ChunkedArray) -> NDArray[Any]:
+    values = column.combine_chunks()
+    return np.frombuffer(
+        values.buffers()[1], f"V{DOCUMENT_HASH_BYTES}", len(values), values.offset * DOCUMENT_HASH_BYTES
+    )
 
 
 def tombstone_entries(deletions: Iterable[tuple[str, int]], noted: int) -> pa.Table:
