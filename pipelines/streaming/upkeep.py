@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final
 
 from index_builder.upkeep.compaction import compact
+from index_builder.upkeep.compaction_plan import Rules
 from tierloom.errors import TierloomError
 from tierloom.stores.store import Store
 
@@ -24,22 +25,56 @@ _PAUSE_SECONDS: Final = 60.0
 _SPAWN: Final = get_context("spawn")
 
 
+# Small groups are compacted while a large one takes its minutes: their number stays small all the while.
+_LANES: Final = (Rules(group_rows=range(4096)), Rules(group_rows=range(4096, 1 << 40)))
+
+
 class Upkeep:
-    """Looks after one store, a bounded round at a time. For one thread; a context manager."""
+    """Looks after one store, bounded rounds at a time. For one thread; a context manager."""
 
     def __init__(self, store: Store, say: Callable[[str], None]) -> None:
+        self._lanes = [_Lane(store, say, rules) for rules in _LANES]
+
+    @property
+    def rounds(self) -> int:
+        """How many were published."""
+        return sum(lane.rounds for lane in self._lanes)
+
+    def look(self, published: bool) -> None:
+        """Have rounds carried out that may be due, unless they are under way. Does not wait.
+
+        `published` tells that there is a new version to look at.
+        """
+        for lane in self._lanes:
+            lane.look(published)
+
+    def close(self) -> None:
+        """End what is under way."""
+        for lane in self._lanes:
+            lane.close()
+
+    def __enter__(self) -> "Upkeep":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Lane:
+    """Groups of some sizes: a round at a time, in a process of its own."""
+
+    def __init__(self, store: Store, say: Callable[[str], None], rules: Rules) -> None:
         self._store = store
         self._say = say
+        self._rules = rules
         self._worker: _Worker | None = None
         self._due = self._busy = False
         self._not_before = 0.0
         self.rounds = 0
 
     def look(self, published: bool) -> None:
-        """Have a round carried out if one may be due, unless one is under way. Does not wait.
-
-        `published` tells that there is a new version to look at.
-        """
         self._due |= published
         try:
             if self._busy:
@@ -52,7 +87,7 @@ class Upkeep:
 
     def _ask(self) -> None:
         if self._worker is None:
-            self._worker = _Worker(self._store)
+            self._worker = _Worker(self._store, self._rules)
         self._worker.ask()
         self._busy, self._due = True, False
 
@@ -78,21 +113,15 @@ class Upkeep:
             self._worker.end()
         self._worker, self._busy = None, False
 
-    def __enter__(self) -> "Upkeep":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 class _Worker:
     """A process that answers each question with the number of rounds it published, and what went wrong."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, rules: Rules) -> None:
         self._pipe, theirs = _SPAWN.Pipe()
-        self._process: SpawnProcess = _SPAWN.Process(target=_serve, args=(store, theirs), name="upkeep", daemon=True)
+        self._process: SpawnProcess = _SPAWN.Process(
+            target=_serve, args=(store, rules, theirs), name="upkeep", daemon=True
+        )
         self._process.start()
         # Theirs alone now, so that an end of the process is an end of the pipe.
         theirs.close()
@@ -114,7 +143,7 @@ class _Worker:
         self._pipe.close()
 
 
-def _serve(store: Store, pipe: Connection) -> None:
+def _serve(store: Store, rules: Rules, pipe: Connection) -> None:
     # Ctrl-C is for the stream, which ends this process when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(_NICENESS)
@@ -123,11 +152,11 @@ def _serve(store: Store, pipe: Connection) -> None:
             pipe.recv()
         except EOFError:
             return
-        pipe.send(_compact(store))
+        pipe.send(_compact(store, rules))
 
 
-def _compact(store: Store) -> tuple[int, str | None]:
+def _compact(store: Store, rules: Rules) -> tuple[int, str | None]:
     try:
-        return len(compact(store, rounds=1, apart=False).rounds), None
+        return len(compact(store, rules, rounds=1, apart=False).rounds), None
     except (TierloomError, OSError) as error:
         return 0, str(error)
