@@ -2,6 +2,7 @@
 
 import json
 import time
+from typing import Final
 
 import click
 
@@ -12,8 +13,12 @@ from pipelines.streaming.loop import Pace, StreamLoop
 from pipelines.streaming.stopping import stop_on_signals
 from pipelines.streaming.totals import Totals, totals_table
 from pipelines.unbounded import engine_options, run_unbounded
+from tierloom.errors import InputError
 from transforms.reading.records import Fields
 from transforms.streams.opening import StreamOptions, open_stream
+
+_SECONDS: Final = 1.0
+_ENGINE_SECONDS: Final = 10.0
 
 
 @click.command("stream", context_settings={"ignore_unknown_options": True})
@@ -26,10 +31,8 @@ from transforms.streams.opening import StreamOptions, open_stream
 )
 @click.option(
     "--interval",
-    default=1.0,
-    show_default=True,
     type=click.FloatRange(0.0),
-    help="Seconds between two versions, at least.",
+    help="Seconds between two versions, at least.  [default: 1; with a --runner 10]",
 )
 @click.option(
     "--delete-at-most",
@@ -60,7 +63,7 @@ def command(
     deleted_field: str,
     delete_at_most: float,
     max_batch: int,
-    interval: float,
+    interval: float | None,
     from_beginning: bool,
     once: bool,
     patience: float,
@@ -80,13 +83,16 @@ def command(
     fields = Fields(id_field, text_field, sequence_field, deleted_field)
     if beam_options:
         options = engine_options(beam_options)
+        if once:
+            raise InputError("--once is of no use to an engine: it never ends; leave out one of them")
         job = make_job(store, "stream", fields, concurrency=concurrency)
-        return run_unbounded(job, source, options, interval, from_beginning)
-    pace = Pace(max_batch, interval, patience, from_beginning, once)
+        run_unbounded(job, source, options, _ENGINE_SECONDS if interval is None else interval, from_beginning)
+        return
+    pace = Pace(max_batch, _SECONDS if interval is None else interval, patience, from_beginning, once)
     with stop_on_signals() as stop, quiet_beam(), LiveLine() as line:
         stream = open_stream(source, StreamOptions(fields, line.say, delete_at_most / 100))
         totals = StreamLoop(make_job(store, "stream", fields, concurrency=concurrency), stream, pace, line, stop).run()
-    return _show(totals, store, time.monotonic() - began, as_json)
+    _show(totals, store, time.monotonic() - began, as_json)
 
 
 def _show(totals: Totals, store: str, elapsed: float, as_json: bool) -> None:

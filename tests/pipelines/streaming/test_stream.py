@@ -240,6 +240,15 @@ def test_small_shards_are_merged_behind(store: Path, changes: Path) -> None:
     assert_whole(store)
 
 
+def test_an_option_that_nobody_knows(store: Path, changes: Path) -> None:
+    assert "no such option: --intervall" in run("stream", store, changes, "--intervall", 3).error
+
+
+def test_an_engine_does_not_end_by_itself(store: Path) -> None:
+    told = run("stream", store, "kafka://localhost:9/topic", "--once", "--runner", "FlinkRunner").error
+    assert "--once is of no use to an engine" in told
+
+
 @pytest.mark.parametrize(
     ("source", "told"),
     [("nothing-here", "does not exist"), ("redis://host/topic", "has the scheme 'redis'")],
