@@ -2,7 +2,13 @@
 
 import pytest
 
-pytest_plugins = ["tests.engines.flink", "tests.engines.gcs_server", "tests.engines.prism"]
+pytest_plugins = [
+    "tests.engines.flink",
+    "tests.engines.gcs_server",
+    "tests.engines.kafka",
+    "tests.engines.prism",
+    "tests.engines.pubsub",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:

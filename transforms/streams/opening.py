@@ -78,4 +78,16 @@ def _open_kafka(source: str, options: StreamOptions) -> ChangeStream:
     return KafkaStream(KafkaTopic.of(source), options.fields, options.say)
 
 
-_OPENERS: Final[dict[str, Callable[[str, StreamOptions], ChangeStream]]] = {"kafka": _open_kafka}
+def _open_pubsub(source: str, options: StreamOptions) -> ChangeStream:
+    try:
+        # Optional: only who reads a subscription needs its client.
+        from transforms.streams.pubsub import PubSubStream, Subscription
+    except ImportError as error:
+        raise MissingExtra("pubsub", f"the stream {source}") from error
+    return PubSubStream(Subscription.of(source), options.fields, options.say)
+
+
+_OPENERS: Final[dict[str, Callable[[str, StreamOptions], ChangeStream]]] = {
+    "kafka": _open_kafka,
+    "pubsub": _open_pubsub,
+}
