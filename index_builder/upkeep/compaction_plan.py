@@ -3,7 +3,8 @@
 Vector shards that share their index shards are a group; publishing adds one. Groups of about one size are made
 into one when there are enough of them (size-tiered), up to the size of an index shard; so their number is
 logarithmic in the rows that came in small, and a row is rewritten a logarithmic number of times (O'Neil et al.,
-The Log-Structured Merge-Tree, 1996). A shard of which too much is dead is rewritten whatever its size.
+The Log-Structured Merge-Tree, 1996). A shard of which too much is dead is rewritten whatever its size, and so are
+many small shards that were published together.
 """
 
 from collections import defaultdict
@@ -66,8 +67,8 @@ def plan_rounds(manifest: Manifest, rules: Rules) -> list[Round]:
     groups = [group for group in groups_of(manifest) if group.live_rows in rules.group_rows]
     crowded = [bin_ for level in _crowded(groups, rules, sizes) for bin_ in _bins(level, rules, sizes) if len(bin_) > 1]
     placed = {group for bin_ in crowded for group in bin_}
-    decayed = [group for group in groups if group not in placed and _is_decayed(group, rules)]
-    rounds = [_round(bin_, rules, sizes) for bin_ in (*crowded, *_bins(decayed, rules, sizes))]
+    alone = [group for group in groups if group not in placed and _is_due_alone(group, rules, sizes)]
+    rounds = [_round(bin_, rules, sizes) for bin_ in (*crowded, *_bins(alone, rules, sizes))]
     return sorted(rounds, key=lambda round_: round_.live_rows)
 
 
@@ -137,13 +138,19 @@ def _round(groups: Sequence[Group], rules: Rules, sizes: Sizes) -> Round:
     return Round(tuple(groups), frozenset(shard.path for shard in shards if _is_rewritten(shard, rules, sizes)))
 
 
-def _is_decayed(group: Group, rules: Rules) -> bool:
-    return any(_dead_share(shard) > rules.dead_share for shard in group.vector_shards)
+def _is_due_alone(group: Group, rules: Rules, sizes: Sizes) -> bool:
+    """Whether too much of one of its shards is dead, or many small ones were published together."""
+    decayed = any(_dead_share(shard) > rules.dead_share for shard in group.vector_shards)
+    return decayed or sum(_is_small(shard, sizes) for shard in group.vector_shards) >= rules.fan_out
 
 
 def _is_rewritten(shard: VectorShard, rules: Rules, sizes: Sizes) -> bool:
     """Small shards grow, and those that would be due before long are taken along: their index is built anyway."""
-    return shard.live_rows <= sizes.vector_shard_rows // 2 or _dead_share(shard) > rules.dead_share / 2
+    return _is_small(shard, sizes) or _dead_share(shard) > rules.dead_share / 2
+
+
+def _is_small(shard: VectorShard, sizes: Sizes) -> bool:
+    return shard.live_rows <= sizes.vector_shard_rows // 2
 
 
 def _dead_share(shard: VectorShard) -> float:

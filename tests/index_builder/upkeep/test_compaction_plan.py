@@ -84,7 +84,7 @@ class Simulated:
         self.groups += [tuple(kept)] if kept else []
 
 
-@pytest.mark.parametrize("fan_out", [4, 8])
+@pytest.mark.parametrize("fan_out", [pytest.param(4, marks=pytest.mark.slow), 8])
 def test_micro_batches_leave_a_logarithmic_number_of_index_shards(fan_out: int) -> None:
     """10,000 publishes of 500 rows: 5 million rows."""
     sizes, batch, publishes = Sizes(), 500, 10_000
@@ -124,7 +124,7 @@ def _decayed(shard: VectorShard, draw: np.random.Generator) -> VectorShard:
 
 
 SHARDS = st.tuples(st.integers(1, 200), st.integers(0, 100)).map(lambda drawn: (drawn[0], drawn[0] * drawn[1] // 100))
-GROUPS = st.lists(st.lists(SHARDS, min_size=1, max_size=4), max_size=14)
+GROUPS = st.lists(st.lists(SHARDS, min_size=1, max_size=9), max_size=14)
 
 
 @settings(max_examples=300, deadline=None)
@@ -138,10 +138,15 @@ def test_whatever_there_is_is_compacted_in_a_few_rounds(
         simulated.groups.append(tuple(vector_shard(f"{len(simulated.groups)}-{at}", *s) for at, s in enumerate(group)))
     live = sum(shard.live_rows for group in simulated.groups for shard in group)
     _check_rounds(simulated)
-    assert simulated.compact() <= 2 * len(drawn) + 1
+    assert simulated.compact() <= 2 * sum(map(len, drawn)) + 1
     shards = [shard for group in simulated.groups for shard in group]
     assert sum(shard.live_rows for shard in shards) == live
     assert all(shard.live_rows >= 0.8 * shard.rows for shard in shards)
+    assert all(_small(group, sizes) < fan_out for group in simulated.groups)
+
+
+def _small(group: Sequence[VectorShard], sizes: Sizes) -> int:
+    return sum(2 * shard.live_rows <= sizes.vector_shard_rows for shard in group)
 
 
 def _check_rounds(simulated: Simulated) -> None:
@@ -153,8 +158,8 @@ def _check_rounds(simulated: Simulated) -> None:
     for round_ in due:
         assert round_.rewritten <= {shard.path for shard in round_.vector_shards}
         dead = [_dead_share(shard) for shard in round_.vector_shards if shard.path in round_.rewritten]
-        decayed = any(share > 0.2 for share in dead)
-        assert decayed or len(round_.groups) > 1
+        scattered = any(_small(group.vector_shards, sizes) >= simulated.rules.fan_out for group in round_.groups)
+        assert any(share > 0.2 for share in dead) or scattered or len(round_.groups) > 1
         if len(round_.groups) > 1:
             assert round_.live_rows <= sizes.index_shard_rows
 
