@@ -53,23 +53,38 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Build the server, where that is needed, before the time of the first test runs."""
     needed = any("gcs_server" in getattr(item, "fixturenames", ()) for item in session.items)
     if needed and not session.config.option.collectonly:
-        _program()
+        program()
 
 
 @pytest.fixture(scope="session")
 def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a running server. Skips where there is neither the program nor Go; in CI that is a failure."""
-    program = _program()
-    if program is None:
+    if (found := program()) is None:
         reason = f"fake-gcs-server is not on PATH, and there is no Go to build {MODULE}"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
     log = tmp_path_factory.mktemp("gcs-server") / "stderr.log"
-    process, endpoint = _start(program, log)
-    yield endpoint
-    process.terminate()
-    process.wait(timeout=10)
+    with serving(found, log) as endpoint:
+        yield endpoint
+
+
+@contextlib.contextmanager
+def serving(found: Path, log: Path) -> Iterator[str]:
+    """The address of a server that runs until the end of the block."""
+    process, endpoint = _start(found, log)
+    try:
+        yield endpoint
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def new_bucket(endpoint: str) -> GcsBucket:
+    """An empty bucket of a running server."""
+    name = f"bucket-{os.getpid()}-{next(_numbers)}"
+    _request(f"{endpoint}/storage/v1/b?project=test", json.dumps({"name": name}).encode())
+    return GcsBucket(endpoint, name)
 
 
 @pytest.fixture
@@ -78,10 +93,8 @@ def gcs_bucket(gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gcs
     from tierloom.stores import gcs
 
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server)
-    name = f"bucket-{os.getpid()}-{next(_numbers)}"
-    _request(f"{gcs_server}/storage/v1/b?project=test", json.dumps({"name": name}).encode())
     gcs.client.cache_clear()
-    yield GcsBucket(gcs_server, name)
+    yield new_bucket(gcs_server)
     gcs.client().close()
     gcs.client.cache_clear()
 
@@ -90,7 +103,8 @@ _numbers = iter(range(sys.maxsize))
 
 
 @functools.cache
-def _program() -> Path | None:
+def program() -> Path | None:
+    """The server, built if it must be; None where it cannot."""
     found = shutil.which("fake-gcs-server") or shutil.which("fake-gcs-server", path=str(CACHE))
     if found is None and (go := shutil.which("go")):
         subprocess.run([go, "install", MODULE], env={**os.environ, "GOBIN": str(CACHE)}, check=True)
@@ -98,14 +112,14 @@ def _program() -> Path | None:
     return Path(found) if found else None
 
 
-def _start(program: Path, log: Path) -> tuple[subprocess.Popen[bytes], str]:
+def _start(found: Path, log: Path) -> tuple[subprocess.Popen[bytes], str]:
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         address = f"127.0.0.1:{reserved.getsockname()[1]}"
     endpoint = f"http://{address}"
     options = f"-scheme http -host 127.0.0.1 -port {address.rpartition(':')[2]} -backend memory -log-level warn"
     reachable_at = ["-public-host", address, "-external-url", endpoint]
     with log.open("wb") as stderr:
-        process = subprocess.Popen([str(program), *options.split(), *reachable_at], stdout=stderr, stderr=stderr)
+        process = subprocess.Popen([str(found), *options.split(), *reachable_at], stdout=stderr, stderr=stderr)
     _await_health(process, endpoint, log)
     return process, endpoint
 

@@ -1,6 +1,7 @@
 """Commands in processes that can be killed: started by a zygote, watched from here."""
 
 import base64
+import contextlib
 import os
 import pickle
 import signal
@@ -34,8 +35,9 @@ class Running:
     zygote: "subprocess.Popen[str]"
 
     def kill(self) -> None:
-        """`kill -9`, also of the processes it has started."""
-        os.killpg(self.pid, signal.SIGKILL)
+        """`kill -9`, also of the processes it has started, if it has not ended by itself."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def wait(self) -> Ended:
         status = int(_line(self.zygote))

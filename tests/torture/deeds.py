@@ -24,7 +24,7 @@ class Deed:
 
 def word(document: int, sequence: int, ordinal: int) -> str:
     """Eight bytes that stand nowhere else."""
-    return f"{document:03d}x{sequence:02d}{ordinal:02d}"
+    return f"{document:02d}{sequence:04d}{ordinal:02d}"
 
 
 def document(number: int, sequence: int, words: int, kept: Sequence[str] = ()) -> Event:

@@ -14,7 +14,6 @@ from tierloom.stores.opening import open_store
 from tierloom.versions import stored_versions
 
 WORD_BYTES: Final = 8
-DIMENSIONS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,8 @@ def live_in(snapshot: Snapshot) -> Counter[Chunk]:
 
 def found_in(snapshot: Snapshot, dimensions: int) -> Counter[Chunk]:
     """Every chunk that a search of one tier can find."""
-    hits = snapshot.search([1.0] * DIMENSIONS, tier=dimensions, shortlist=100_000, top=100_000)
+    query = [1.0] * snapshot.checkpoint.space.dimensions
+    hits = snapshot.search(query, tier=dimensions, shortlist=100_000, top=100_000)
     return Counter((hit.document_id, hit.ordinal, hit.text) for hit in hits)
 
 

@@ -12,7 +12,7 @@ from tests.pipelines.command_line import declare
 from tests.torture.commands import Commands
 from tests.torture.truth import WORD_BYTES, Event, Losses, Truth, after
 from tierloom.stores.opening import open_store
-from tierloom.versions import head_version
+from tierloom.versions import head_version, read_head
 
 # What a crash may cost a worker.
 BLOCK_CHUNKS: Final = 8
@@ -50,6 +50,10 @@ class World:
     def note_version(self) -> None:
         """The newest version holds the truth of this moment."""
         self.history[head_version(open_store(str(self.store)))] = self.truth
+
+    def tiers(self) -> set[int]:
+        """The dimensions of the tiers there are."""
+        return {tier.dimensions for tier in read_head(open_store(str(self.store))).collection.tiers}
 
     def save(self) -> None:
         """Remember this moment."""

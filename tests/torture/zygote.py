@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from unittest import mock
 
 import tierloom.embedders.openai_compatible  # noqa: F401 -- imported late, and taking long
 from pipelines import cli
@@ -38,13 +39,14 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             _carry_out(pickle.loads(base64.b64decode(line)))
+        # Here, not in the child: who is told the number may kill the group at once.
+        os.setpgid(child, child)
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
 def _carry_out(order: Order) -> None:
     """Be the command, and end."""
-    os.setsid()
     for path, descriptor in ((order.output, 1), (order.errors, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -70,7 +72,7 @@ def _put_between(counter: Counter, fault: Fault) -> None:
     def open_faulty(root: Path) -> FaultyStore:
         return FaultyStore(LocalStore(root), fault, counter)
 
-    opening.LocalStore = open_faulty  # type: ignore[assignment, misc]
+    mock.patch.object(opening, "LocalStore", open_faulty).start()
 
 
 if __name__ == "__main__":
