@@ -1,6 +1,6 @@
 """The bounded pipeline: the whole architecture on one screen."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.pvalue import AsList, AsSingleton
@@ -45,6 +45,21 @@ class VectorShards(beam.PTransform):
         )
 
 
+class Made(NamedTuple):
+    """What a part of a run makes: of each kind the PCollections that hold it."""
+
+    receipts: tuple[Any, ...] = ()
+    deletions: tuple[Any, ...] = ()
+    letters: tuple[Any, ...] = ()
+    tallies: tuple[Any, ...] = ()
+    files: tuple[Any, ...] = ()
+
+    def together(self) -> "Made":
+        """One PCollection of each kind."""
+        flat = {kind: some | f"all {kind}" >> beam.Flatten() for kind, some in self._asdict().items() if some}
+        return Made(**{kind: (every,) for kind, every in flat.items()})
+
+
 class Ingest(beam.PTransform):
     """(number, Split) -> the RunReport. Bounded.
 
@@ -56,59 +71,58 @@ class Ingest(beam.PTransform):
         """`deletions`, and files that are `gone`, are what no split can tell."""
         super().__init__()
         self._job = job
-        self._deletions = deletions
-        self._gone = gone
+        self._missing = (deletions, gone)
         register_block_coder()
 
     def expand(self, splits: Any) -> Any:
-        job, start = self._job, splits.pipeline | "start" >> beam.Create([None], reshuffle=False)
+        start = splits.pipeline | "start" >> beam.Create([None], reshuffle=False)
+        parts = [self._shards_of(splits)]
+        if any(self._missing):
+            parts.append(self._missing_in(start))
+        if self._job.retry:
+            parts.append(self._retried(start))
+        made = Made(*(sum(kind, ()) for kind in zip(*parts, strict=True)))
+        return self._published(start, made.together())
 
-        # One fused stage: a worker takes a split from its bytes to its vector shards. Nothing may be flattened on
-        # the way: a runner may store whole what flows through a Flatten, and FnApiRunner does.
+    def _shards_of(self, splits: Any) -> Made:
+        """One fused stage: a worker takes a split from its bytes to its vector shards. Nothing may be flattened on
+        the way: a runner may store whole what flows through a Flatten, and FnApiRunner does."""
+        job = self._job
         read = splits | "read" >> beam.ParDo(ReadDoFn(job)).with_outputs("letters", "tally", "files", main="events")
-        compared = read.events | "compare" >> beam.ParDo(CompareDoFn(job)).with_outputs(
-            "deletions", "tally", main="changed"
-        )
+        compare = beam.ParDo(CompareDoFn(job)).with_outputs("deletions", "tally", main="changed")
+        compared = read.events | "compare" >> compare
         chunked = compared.changed | "chunk" >> beam.ParDo(ChunkDoFn(job)).with_outputs("letters", main="chunks")
-        receipts, letters = chunked.chunks | "vector shards" >> VectorShards(job)
-        tallies = [read.tally, compared.tally]
-        deletions, files = compared.deletions, read.files
-
-        if self._deletions or self._gone:
-            missing = start | "missing" >> beam.ParDo(MissingDoFn(self._deletions, self._gone)).with_outputs(
-                "tally", "files", main="deletions"
-            )
-            deletions = (deletions, missing.deletions) | "all deletions" >> beam.Flatten()
-            files = (files, missing.files) | "all files" >> beam.Flatten()
-            tallies.append(missing.tally)
-
-        if job.retry:
-            again = start | "read letters" >> beam.ParDo(ReadLettersDoFn(job)).with_outputs("tally", main="chunks")
-            retried, refused = again.chunks | "vector shards of letters" >> VectorShards(job)
-            receipts = (receipts, retried) | "all receipts" >> beam.Flatten()
-            letters = (letters, refused) | "all letters of chunks" >> beam.Flatten()
-            tallies.append(again.tally)
-
-        parts = (
-            (read.letters, chunked.letters, letters) | "letters" >> beam.Flatten() | "dead letters" >> StoreLetters(job)
+        receipts, refused = chunked.chunks | "vector shards" >> VectorShards(job)
+        return Made(
+            receipts=(receipts,),
+            deletions=(compared.deletions,),
+            letters=(read.letters, chunked.letters, refused),
+            tallies=(read.tally, compared.tally),
+            files=(read.files,),
         )
 
-        # Descriptors only: the small shards of the run become large ones, and those index shards.
-        settle = beam.ParDo(SettleDoFn(job), AsList(receipts), AsList(deletions), AsList(parts))
+    def _missing_in(self, start: Any) -> Made:
+        missing = beam.ParDo(MissingDoFn(*self._missing)).with_outputs("tally", "files", main="deletions")
+        told = start | "missing" >> missing
+        return Made(deletions=(told.deletions,), tallies=(told.tally,), files=(told.files,))
+
+    def _retried(self, start: Any) -> Made:
+        job = self._job
+        again = start | "read letters" >> beam.ParDo(ReadLettersDoFn(job)).with_outputs("tally", main="chunks")
+        receipts, refused = again.chunks | "vector shards of letters" >> VectorShards(job)
+        return Made(receipts=(receipts,), letters=(refused,), tallies=(again.tally,))
+
+    def _published(self, start: Any, made: Made) -> Any:
+        """Descriptors only: the small shards of the run become large ones, those index shards, and one version."""
+        job = self._job
+        (receipts,), (deletions,), (letters,), (tallies,), (files,) = made
+        stored = letters | "dead letters" >> StoreLetters(job)
+        settle = beam.ParDo(SettleDoFn(job), AsList(receipts), AsList(deletions), AsList(stored))
         settled = start | "settle" >> settle.with_outputs("settled", main="merges")
         merged = settled.merges | "spread merges" >> beam.Reshuffle() | "merge" >> beam.ParDo(MergeDoFn(job))
         tasks = start | "plan index shards" >> beam.ParDo(PlanIndexesDoFn(job), AsList(merged))
-        built = (
-            tasks | "spread builds" >> beam.Reshuffle() | "build index shards" >> beam.ParDo(BuildIndexShardDoFn(job))
-        )
+        spread = tasks | "spread builds" >> beam.Reshuffle()
+        built = spread | "build index shards" >> beam.ParDo(BuildIndexShardDoFn(job))
         verified = built | "verify" >> beam.ParDo(VerifyDoFn(job))
-
-        return start | "publish" >> beam.ParDo(
-            PublishDoFn(job),
-            AsList(merged),
-            AsList(verified),
-            AsList(parts),
-            AsList(tallies | "tallies" >> beam.Flatten()),
-            AsList(files),
-            AsSingleton(settled.settled),
-        )
+        sides = (AsList(side) for side in (merged, verified, stored, tallies, files))
+        return start | "publish" >> beam.ParDo(PublishDoFn(job), *sides, AsSingleton(settled.settled))
