@@ -1,16 +1,12 @@
 """Runs without Beam: the real DoFns, driven one after the other, from splits to a published version."""
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.transforms.window import GlobalWindow
-from apache_beam.utils.timestamp import MIN_TIMESTAMP
-from apache_beam.utils.windowed_value import WindowedValue
 
 from pipelines.running import make_job
 from tests.embedders.endpoint import Asked, Endpoint, Reply, error
@@ -28,9 +24,9 @@ from transforms.chunk import ChunkDoFn
 from transforms.compare import CompareDoFn
 from transforms.dead_letters import StoreLettersDoFn
 from transforms.embed import EmbedDoFn
+from transforms.inline import Aside, InlineStep, aside
 from transforms.job import Job
 from transforms.merge import MergeDoFn, SettleDoFn
-from transforms.overlap import OverlappingDoFn
 from transforms.publish import PublishDoFn
 from transforms.quantize import QuantizeDoFn
 from transforms.read import ReadDoFn, split_of_letter
@@ -41,34 +37,15 @@ from transforms.reuse import ReuseDoFn
 from transforms.verify import VerifyDoFn
 from transforms.write import WriteVectorShardDoFn
 
-Outputs = defaultdict[str, list[Any]]
 MAIN = "main"
 
 
-def drive(dofn: beam.DoFn, elements: Iterable[Any], *sides: Any) -> Outputs:
+def drive(dofn: beam.DoFn, elements: Iterable[Any], *sides: Any) -> Aside:
     """All outputs of a DoFn over one bundle, by tag."""
-    outputs: Outputs = defaultdict(list)
-    dofn.setup()
-    dofn.start_bundle()
-    for element in elements:
-        _gather(outputs, dofn.process(element, *sides, **_window_of(dofn)))
-    _gather(outputs, dofn.finish_bundle())
-    dofn.teardown()
+    step, outputs = InlineStep(dofn), aside()
+    outputs[MAIN] = list(step.bundle(elements, *sides, others=outputs))
+    step.close()
     return outputs
-
-
-def _window_of(dofn: beam.DoFn) -> dict[str, Any]:
-    """What Beam would tell an overlapping DoFn of each element."""
-    if not isinstance(dofn, OverlappingDoFn):
-        return {}
-    return {"timestamp": MIN_TIMESTAMP, "window": GlobalWindow()}
-
-
-def _gather(outputs: Outputs, produced: Iterable[Any] | None) -> None:
-    for output in produced or ():
-        tagged = isinstance(output, beam.pvalue.TaggedOutput)
-        tag, value = (output.tag, output.value) if tagged else (MAIN, output)
-        outputs[tag].append(value.value if isinstance(value, WindowedValue) else value)
 
 
 def run_directly(job: Job, splits: Sequence[Split]) -> RunReport:
