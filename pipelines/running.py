@@ -4,9 +4,12 @@ import logging
 import re
 import uuid
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
@@ -19,6 +22,7 @@ from pipelines.progress_display import ProgressDisplay
 from tierloom import errors
 from tierloom.document import Deletion
 from tierloom.errors import TierloomError
+from tierloom.lease import Lease, this_process
 from tierloom.manifest import RunRecord
 from tierloom.run_report import RunReport, read_report, store_report
 from tierloom.seen_files import SeenFile
@@ -29,6 +33,9 @@ from transforms.job import Job
 from transforms.reading.records import Fields
 from transforms.reading.splits import Split
 from transforms.timing import NAMESPACE
+
+# How long a run that was killed still keeps what it held.
+_LEASE: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +89,17 @@ def run(job: Job, work: Work, options: PipelineOptions) -> Ran:
     total = sum(split.bytes for split in work.splits)
     with TemporaryDirectory(prefix="tierloom-progress-") as folder, ProgressDisplay(Path(folder), total):
         watched = replace(job, progress=folder)
-        with quiet_beam():
+        with quiet_beam(), _held(job):
             result = _run_pipeline(watched, work, options)
     return Ran(read_report(job.run, open_store(job.store)), _seconds(result))
+
+
+def _held(job: Job) -> AbstractContextManager[object]:
+    """Keep what the run compares with and what it makes, should it take longer than garbage is left to lie."""
+    if job.base is None:
+        return nullcontext()
+    holder = f"{job.command} {job.run[:12]} on {this_process()}"
+    return Lease(open_store(job.store), job.base, _LEASE, holder, working=True)
 
 
 def _nothing_done(job: Job) -> RunReport:
