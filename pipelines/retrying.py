@@ -3,6 +3,8 @@
 import time
 from collections.abc import Sequence
 
+import click
+
 from pipelines.beam_options import split_arguments
 from pipelines.commands.ingest import show_run
 from pipelines.running import Work, make_job, run
@@ -13,11 +15,17 @@ from transforms.reading.records import Fields
 
 
 def retry_letters(store: str, beam_options: Sequence[str], concurrency: int, as_json: bool, began: float) -> None:
-    """Retry every open letter and print how it ended. Raises `InputError` for an argument of nobody's."""
+    """Retry every open letter that can be, and print how it ended. Raises `InputError` for an argument of nobody's."""
     rest, options = split_arguments(beam_options)
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}: every open letter is retried")
     job = make_job(store, "dead-letters --retry", Fields(), retry=True, concurrency=concurrency)
-    seen = base_of(job).seen
-    splits = [split_of_letter(letter, seen) for letter in retried_letters(job) if letter.chunk is None]
+    base, letters = base_of(job), retried_letters(job)
+    if lost := len(base.letters) - len(letters):
+        click.echo(
+            f"{lost:,} of {len(base.letters):,} letters stay open: their sources cannot be read again, and their "
+            "records were too large to be kept; send newer events of these documents",
+            err=True,
+        )
+    splits = [split_of_letter(letter, base.seen) for letter in letters if letter.chunk is None]
     show_run(run(job, Work(splits), options), store, time.monotonic() - began, as_json)

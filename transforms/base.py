@@ -17,6 +17,7 @@ from tierloom.stores.opening import open_store
 from tierloom.tombstones import Tombstones
 from tierloom.versions import head_version, read_manifest
 from transforms.job import Job
+from transforms.read import can_be_read_again
 
 
 class Base:
@@ -86,5 +87,6 @@ def base_of(job: Job) -> Base:
 
 
 def retried_letters(job: Job) -> tuple[DeadLetter, ...]:
-    """The letters that a run sends through again: all that its base has open, if it is a retry."""
-    return base_of(job).letters if job.retry else ()
+    """The letters that a run sends through again, if it is a retry: all that its base has open and hold, or name,
+    what can be read."""
+    return tuple(filter(can_be_read_again, base_of(job).letters)) if job.retry else ()

@@ -21,6 +21,7 @@ from transforms.reading.records import Fields
 from transforms.reading.seeing import first_sequence
 from transforms.reading.splits import SPLIT_BYTES, FilePart, Split, kind_of
 from transforms.reading.text_files import read_text_file
+from transforms.streams.messages import letter_event
 from transforms.timing import stopwatch
 
 # Documents travel to the next step in lists of about so many bytes of text.
@@ -38,6 +39,7 @@ def read_split(split: Split, fields: Fields | None = None) -> Iterator[Document 
     """
     for part in split.parts:
         yield from _read_part(part, fields or Fields())
+    yield from map(letter_event, split.letters)
 
 
 def _read_part(part: FilePart, fields: Fields) -> Iterator[Document | Deletion | DeadLetter]:
@@ -48,11 +50,18 @@ def _read_part(part: FilePart, fields: Fields) -> Iterator[Document | Deletion |
     return iter((read_text_file(part),))
 
 
+def can_be_read_again(letter: DeadLetter) -> bool:
+    """Whether there is anything to send through once more: a chunk or a record in the letter, or a file."""
+    return bool(letter.chunk or letter.record or kind_of(letter.source))
+
+
 def split_of_letter(letter: DeadLetter, seen: Mapping[str, SeenFile] | None = None) -> Split:
     """The split that reads exactly what `letter` is about once more, as the file is now.
 
     For a letter without `length`, that is the rest of its source. `seen` are the files as they were read.
     """
+    if letter.record is not None:
+        return Split((), len(letter.record.data), letters=(letter,))
     part = _whole(letter, (seen or {}).get(letter.source))
     if part.kind in ("jsonl", "parquet"):
         offset = letter.offset or 0

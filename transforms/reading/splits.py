@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from tierloom.dead_letter import DeadLetter
 from tierloom.seen_files import SeenFile
 
 Kind = Literal["text", "markdown", "restructuredtext", "html", "jsonl", "parquet"]
@@ -50,11 +51,12 @@ class FilePart:
 @dataclass(frozen=True, slots=True)
 class Split:
     """One unit of reading: file parts of about `SPLIT_BYTES` together, `bytes` in all; `files` are those that
-    begin in it."""
+    begin in it. `letters` keep records that are to be read once more."""
 
     parts: tuple[FilePart, ...]
     bytes: int
     files: tuple[SeenFile, ...] = ()
+    letters: tuple[DeadLetter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
