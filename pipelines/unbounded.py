@@ -79,7 +79,7 @@ def run_unbounded(
     streaming = with_flags(options, ["--streaming", *_FLAGS.get(runner_of(options), ())])
     head = read_head(open_store(job.store))
     pipeline = new_pipeline(streaming)
-    changes = open_changes(source, job.fields, streaming)
+    changes = open_changes(source, job, streaming)
     cursor = None if from_beginning else head.cursor_of(changes.source)
     spans = changes.read(pipeline, cursor.positions if cursor else {})
     publish = PublishChanges(replace(job, base=None), changes.source, head.version, seconds)

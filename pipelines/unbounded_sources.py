@@ -12,6 +12,7 @@ from pipelines.beam_options import runner_of
 from tierloom.document import Origin
 from tierloom.errors import InputError, MissingExtra, SourceError
 from transforms.bundle import Span
+from transforms.job import Job
 from transforms.reading.records import Fields
 from transforms.streams.messages import message_event
 
@@ -54,27 +55,27 @@ def span_of_message(message: Any, source: str, fields: Fields) -> Span:
     return Span((message_event(message.data, fields, Origin(f"{source}/{message.message_id}"), sequence),))
 
 
-def open_changes(source: str, fields: Fields, options: PipelineOptions) -> Changes:
+def open_changes(source: str, job: Job, options: PipelineOptions) -> Changes:
     """The source of this name. Raises `SourceError`, `InputError` or `MissingExtra`."""
     if source.startswith("kafka://"):
-        return _open_kafka(source, fields)
+        return _open_kafka(source, job)
     if match := _SUBSCRIPTION.fullmatch(source):
         if runner_of(options) not in _PUBSUB_RUNNERS:
             raise InputError(
                 f"Beam reads {source} on DataflowRunner only, not on {runner_of(options)}; without --runner, "
                 "tierloom stream reads it itself"
             )
-        return PubSubChanges(f"projects/{match[1]}/subscriptions/{match[2]}", source, fields)
+        return PubSubChanges(f"projects/{match[1]}/subscriptions/{match[2]}", source, job.fields)
     raise SourceError(
         f"{source!r} cannot be read by an engine: that is for kafka://host:9092/topic and for "
         "pubsub://project/subscription; without --runner, tierloom stream reads folders, files and - too"
     )
 
 
-def _open_kafka(source: str, fields: Fields) -> Changes:
+def _open_kafka(source: str, job: Job) -> Changes:
     try:
         # Optional: only who reads Kafka needs its client.
         from transforms.streams.kafka_partitions import KafkaChanges
     except ImportError as error:
         raise MissingExtra("kafka", f"reading {source}") from error
-    return KafkaChanges.of(source, fields)
+    return KafkaChanges.of(source, job)

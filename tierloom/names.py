@@ -21,6 +21,7 @@ SEEN_FILES = "files/"
 LEASES = "leases/"
 ERASURES = "erasures/"
 PROBES = "probes/"
+CUTS = "cuts/"
 
 _SEGMENT = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
 _MANIFEST = re.compile(r"manifests/([0-9]{12})\.json")
@@ -86,6 +87,10 @@ def erasure(run_id: str) -> str:
 
 def probe(token: str) -> str:
     return f"{PROBES}{token}"
+
+
+def cut(digest: str) -> str:
+    return f"{CUTS}{digest}.json"
 
 
 def is_safe(name: str) -> bool:

@@ -93,9 +93,8 @@ class ShardSteps:
     def run(self, spans: Sequence[Span]) -> BundleOutcome:
         """Everything that these changes come to, but for its publication."""
         every = [event for span in spans for event in span.events]
-        events = tuple(event for event in every if not isinstance(event, DeadLetter))
         others = aside()
-        changed = self._compare.bundle([EventBlock(Place(0, 0), events)] if events else [], others=others)
+        changed = self._compare.bundle(_blocks(spans), others=others)
         chunks = self._chunk.bundle(changed, others=others)
         embedded = self._embed.bundle(self._reuse.bundle(chunks, others=others), others=others)
         receipts = [*self._write.bundle(self._quantize.bundle(embedded, others=others), others=others)]
@@ -113,6 +112,17 @@ class ShardSteps:
         """Let go of the model and of threads."""
         for step in (self._compare, self._chunk, self._reuse, self._embed, self._quantize, self._write, self._letters):
             step.close()
+
+
+def _blocks(spans: Sequence[Span]) -> Iterator[EventBlock]:
+    """A block for each span, so that whatever else a bundle holds, the same span has the same vector shard.
+
+    Changes without positions will never come again as the same span: they make one block together.
+    """
+    loose = [event for span in spans if not span.partition for event in span.events]
+    for at, events in enumerate([loose, *(span.events for span in spans if span.partition)]):
+        if readable := tuple(event for event in events if not isinstance(event, DeadLetter)):
+            yield EventBlock(Place(0, at), readable)
 
 
 class ShardBundleDoFn(beam.DoFn):

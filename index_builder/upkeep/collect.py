@@ -34,6 +34,7 @@ COLLECTED: Final = (
     names.CHECKPOINTS,
     names.RUNS,
     names.PROBES,
+    names.CUTS,
 )
 
 

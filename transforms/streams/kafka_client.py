@@ -1,6 +1,7 @@
 """One topic of a Kafka broker: its offsets, its messages, and what they say."""
 
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,11 @@ from transforms.reading.refused import Refused, refusal
 from transforms.streams.messages import key_of, message_event
 
 _ASK_SECONDS: Final = 30.0
+_STEP: Final = 64
+_IDLE_SECONDS: Final = 0.1
+_TURN_BYTES: Final = 2 << 20
+# Of each partition.
+_FETCHED_AHEAD_KBYTES: Final = 16_384
 _SERVERS: Final = re.compile(r"[a-zA-Z0-9._:,\[\]-]+")
 _OPTIONS: Final = frozenset({"group", "config"})
 _TOPIC: Final = re.compile(r"/[a-zA-Z0-9._-]{1,249}")
@@ -61,8 +67,7 @@ class KafkaTopic:
             "group.id": self.group,
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
-            # Of each partition, so much is fetched ahead.
-            "queued.max.messages.kbytes": 16_384,
+            "queued.max.messages.kbytes": _FETCHED_AHEAD_KBYTES,
             # What goes wrong is told by `error_cb`, not on the terminal.
             "log_level": 0,
         }
@@ -117,43 +122,72 @@ def _settings(path: str) -> dict[str, str]:
 
 
 class PartitionReader:
-    """Reads one partition of a topic from any offset on. For one thread."""
+    """Reads one partition of a topic from any offset on. For one thread.
+
+    While the broker is out of reach, nothing comes: the client goes on trying.
+    """
 
     def __init__(self, topic: KafkaTopic, number: int) -> None:
         self._topic = topic
         self._number = number
         self._consumer = topic.consumer()
-        self._next: int | None = None
+        self.position = -1
 
     def seek(self, offset: int) -> None:
         """Go on at `offset`."""
-        if offset != self._next:
+        if offset != self.position:
             self._consumer.assign([TopicPartition(self._topic.name, self._number, offset)])
-            self._next = offset
+            self.position = offset
 
-    def take(self, most: int, seconds: float) -> list[Any]:
-        """Up to `most` messages; waits up to `seconds` for the first. Raises `SourceLost`.
+    def turn(self, most: int, seconds: float) -> list[Message]:
+        """Up to `most` messages that come within `seconds`, of about `_TURN_BYTES` in all; where nothing waits, none.
 
-        While the broker is out of reach, nothing comes: the client goes on trying.
+        Raises `SourceLost`.
         """
-        messages: list[Any] = []
-        taken: list[Any] = self._consumer.consume(most, seconds)
-        for message in taken:
-            if self._is_there(message):
-                messages.append(message)
-                self._next = message.offset() + 1
+        until = time.monotonic() + seconds
+        messages = self._take(1, min(_IDLE_SECONDS, seconds))
+        held = 0
+        while messages and len(messages) < most and held < _TURN_BYTES and (left := until - time.monotonic()) > 0:
+            taken = self._take(min(_STEP, most - len(messages)), left)
+            messages += taken
+            held += sum(len(_bytes(message.value())) for message in taken)
         return messages
+
+    def until(self, stop: int, seconds: float) -> list[Message]:
+        """Every message before the offset `stop`; none if they do not all come within `seconds`.
+
+        Raises `SourceLost`.
+        """
+        messages: list[Message] = []
+        until = time.monotonic() + seconds
+        while self.position < stop:
+            if (left := until - time.monotonic()) <= 0:
+                return []
+            messages += self._take(min(_STEP, stop - self.position), left)
+        # Where the broker removed the last ones before `stop`, the next one is behind it.
+        self.seek(stop)
+        return [message for message in messages if _offset(message) < stop]
 
     def close(self) -> None:
         """Let go of the broker."""
         self._consumer.close()
 
-    def _is_there(self, message: Any) -> bool:
+    def _take(self, most: int, seconds: float) -> list[Message]:
+        messages = [message for message in self._consumer.consume(most, seconds) if self._is_there(message)]
+        if messages:
+            self.position = _offset(messages[-1]) + 1
+        return messages
+
+    def _is_there(self, message: Message) -> bool:
         error = message.error()
         if error is not None and is_lost(error):
             oldest, newest = self._topic.offsets()[self._number]
-            raise lost(self._topic, self._number, self._next or 0, oldest, newest)
+            raise lost(self._topic, self._number, self.position, oldest, newest)
         return error is None
+
+
+def _offset(message: Message) -> int:
+    return message.offset() or 0
 
 
 def lost(topic: KafkaTopic, number: int, wanted: int, oldest: int, newest: int) -> SourceLost:

@@ -1,9 +1,7 @@
 """Kafka for distributed engines: each partition of a topic is read for ever, by whichever worker holds it."""
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any, Final
 
 import apache_beam as beam
@@ -13,15 +11,18 @@ from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Duration, Timestamp
 
+from tierloom.stores.opening import open_store
 from transforms.bundle import Span
-from transforms.reading.records import Fields
+from transforms.job import Job
+from transforms.streams.cuts import Cuts
 from transforms.streams.kafka_client import KafkaTopic, PartitionReader, event_of, lost
 
 _END: Final = 1 << 62
-# So long a worker reads one partition before it looks after others: the age that a bundle may reach.
-_TURN_SECONDS: Final = 1.0
-_IDLE_SECONDS: Final = 0.25
+# A span holds what comes in a turn: so long may a change wait for others, and for the other partitions.
+_TURN_SECONDS: Final = 0.5
 _AT_ONCE: Final = 500
+_IDLE_SECONDS: Final = 0.25
+_PATIENCE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,33 +62,37 @@ _WATERMARK: Final = beam.DoFn.WatermarkEstimatorParam(WalltimeWatermarkEstimator
 class ReadPartitionDoFn(beam.DoFn):
     """Partition -> Spans of its changes, without end. Raises `SourceLost` when an offset is gone."""
 
-    def __init__(self, topic: KafkaTopic, fields: Fields) -> None:
+    def __init__(self, topic: KafkaTopic, job: Job) -> None:
         self._topic = topic
-        self._fields = fields
+        self._job = job
 
     def setup(self) -> None:
         self._readers: dict[int, PartitionReader] = {}
+        self._cuts = Cuts(open_store(self._job.store), self._topic.source)
 
     @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
     def process(
         self, partition: Partition, tracker: Any = _RESTRICTION, _watermark: Any = _WATERMARK
     ) -> Iterator[TimestampedValue]:
         start = tracker.current_restriction().start
-        reader = self._reader_of(partition.number)
+        span = self._next(partition, start)
+        # What is not claimed is read again, here or elsewhere.
+        if span.events and tracker.try_claim(span.stop - 1):
+            self._cuts.note(span.partition, start, span.stop)
+            yield TimestampedValue(span, Timestamp.now())
+        tracker.defer_remainder(Duration(0 if span.events else _IDLE_SECONDS))
+
+    def _next(self, partition: Partition, start: int) -> Span:
+        """The span that begins at `start`: as it was cut before, or what comes within a turn."""
+        reader, name = self._reader_of(partition.number), str(partition.number)
         reader.seek(start)
-        until = time.monotonic() + _TURN_SECONDS
-        while time.monotonic() < until:
-            messages = reader.take(_AT_ONCE, _IDLE_SECONDS)
-            mine = list(takewhile(lambda message: tracker.try_claim(message.offset()), messages))
-            if mine:
-                stop = mine[-1].offset() + 1
-                events = tuple(event_of(message, self._topic, self._fields) for message in mine)
-                span = Span(events, str(partition.number), partition.first, start, stop)
-                yield TimestampedValue(span, Timestamp.now())
-                start = stop
-            if len(mine) < len(messages):
-                return  # the rest was given to another worker
-        tracker.defer_remainder(Duration(0))
+        stop = self._cuts.after(name, start)
+        messages = reader.until(stop, _PATIENCE_SECONDS) if stop else []
+        if not messages:
+            reader.seek(start)
+            messages = reader.turn(_AT_ONCE, _TURN_SECONDS)
+        events = tuple(event_of(message, self._topic, self._job.fields) for message in messages)
+        return Span(events, name, partition.first, start, reader.position)
 
     def teardown(self) -> None:
         for reader in self._readers.values():
@@ -118,12 +123,12 @@ class KafkaChanges:
     """A topic, for an engine to read: as many workers at a time as it has partitions."""
 
     topic: KafkaTopic
-    fields: Fields
+    job: Job
 
     @classmethod
-    def of(cls, url: str, fields: Fields) -> "KafkaChanges":
+    def of(cls, url: str, job: Job) -> "KafkaChanges":
         """Raises `SourceError` for what is no URL of a topic."""
-        return cls(KafkaTopic.of(url), fields)
+        return cls(KafkaTopic.of(url), job)
 
     @property
     def source(self) -> str:
@@ -133,4 +138,4 @@ class KafkaChanges:
     def read(self, pipeline: Any, positions: Mapping[str, int]) -> Any:
         """Its Spans, from these positions on; a partition that has none, from its beginning."""
         found = pipeline | "partitions" >> beam.Create(partitions_of(self.topic, positions))
-        return found | "read" >> beam.ParDo(ReadPartitionDoFn(self.topic, self.fields)).with_output_types(Span)
+        return found | "read" >> beam.ParDo(ReadPartitionDoFn(self.topic, self.job)).with_output_types(Span)
