@@ -14,6 +14,7 @@ from index_builder.audit import audit
 from index_builder.upkeep import erase as erasing
 from index_builder.upkeep.erase import erase
 from index_builder.upkeep.receipt import Receipt, read_receipt
+from tests.index_builder.upkeep.erased import found_in
 from tests.small_shards import (
     Row,
     arrange,
@@ -91,22 +92,6 @@ def served(store: LocalStore) -> None:
             assert sorted((hit.document_id, hit.ordinal) for hit in hits) == expected
     for version in stored_versions(store):
         assert audit(store, version).problems == ()
-
-
-def found_in(store: LocalStore, document_id: str) -> list[Path]:
-    """Every file of the folder, whatever it is, in which the id is: as bytes, or in a column of a Parquet file."""
-    return [path for path in store.root.rglob("*") if path.is_file() and _says(path, document_id)]
-
-
-def _says(path: Path, document_id: str) -> bool:
-    data = path.read_bytes()
-    spellings = (document_id.encode(), msgspec.json.encode(document_id)[1:-1], repr(document_id)[1:-1].encode())
-    if any(spelled in data for spelled in spellings):
-        return True
-    if not data.endswith(b"PAR1"):
-        return False
-    columns = pq.read_table(path).to_pydict().values()
-    return any(document_id in str(value) for column in columns for value in column)
 
 
 def forgotten(store: LocalStore, receipt: Receipt) -> None:
