@@ -18,6 +18,7 @@ import tierloom
 from index_builder.audit import audit
 from index_builder.upkeep.collect import collect
 from index_builder.upkeep.compaction import compact
+from index_builder.upkeep.erase import erase
 from index_builder.upkeep.retained import stored_manifests
 from index_builder.upkeep.retention import set_retention
 from index_builder.upkeep.tiers import add_tiers, drop_tiers
@@ -101,6 +102,15 @@ class Collections(RuleBasedStateMachine):
 
         self._step(toggle, crash, self.state)
         assert there != any(tier.dimensions == EXTRA_TIER for tier in head_of(self.url).collection.tiers)
+
+    @rule(document_id=st.sampled_from("abcde"), crash=CRASHES)
+    def erase(self, document_id: str, crash: tuple[int, bool] | None) -> None:
+        """It is nowhere any more, and does not come back by what came before."""
+        live = self.state.live.get(document_id)
+        after = self.state.settled((), (), [(document_id, live[0])] if live else ())
+        self._step(lambda: erase(self.store, [document_id], apart=False), crash, after)
+        for version in stored_manifests(self.store):
+            assert document_id not in {chunk[0] for chunk in live_chunks(self.url, version)}
 
     def _publish(self, events: list[Arrival], crash: tuple[int, bool] | None) -> None:
         rows = [chunk for arrival in to_embed(events, self.state) for chunk in chunks_of(arrival)]
