@@ -9,22 +9,20 @@ from numpy.typing import NDArray
 
 from index_builder.build import IndexTask, build_index_shard, plan_index_tasks
 from index_builder.verify import verify_index_shard
-from tierloom import names
 from tierloom.collection import Tier
 from tierloom.column_files import ColumnFiles
 from tierloom.commit import commit, now, writer
-from tierloom.digest import bytes_digest
 from tierloom.letters import read_letters
-from tierloom.manifest import DeadLetters, Deletes, IndexShard, Manifest, RunRecord, VectorShard
+from tierloom.manifest import DeadLetters, IndexShard, Manifest, RunRecord, VectorShard
 from tierloom.object_files import ObjectFiles
 from tierloom.run_report import RunReport, store_report
 from tierloom.seen_files import SeenFile
 from tierloom.settle import Verdict, settle
-from tierloom.shards import deletion_vector
 from tierloom.shards.live import LiveShard
 from tierloom.shards.live_shards import LiveShards
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Store
+from tierloom.storing import with_dead_rows
 from tierloom.tombstones import Tombstones
 from transforms.accounting import history_counts, run_counts
 from transforms.base import retried_letters
@@ -174,13 +172,7 @@ def _sides(existing: list[LiveShard], every: list[LiveShard], tombstones: Tombst
 def _with_dead_rows(shard: LiveShard, dead: NDArray[np.int64], store: Store) -> VectorShard:
     if not len(dead):
         return shard.stored
-    rows = np.union1d(np.flatnonzero(~shard.alive), dead)
-    data = deletion_vector.to_bytes(rows.tolist())
-    sha256 = bytes_digest(data)
-    name = names.deletes(bytes_digest(f"{shard.stored.path} {sha256}".encode())[:40])
-    store.create(name, data)
-    deletes = Deletes(path=name, bytes=len(data), sha256=sha256, rows=len(rows))
-    return msgspec.structs.replace(shard.stored, deletes=deletes)
+    return with_dead_rows(shard.stored, np.union1d(np.flatnonzero(~shard.alive), dead), store)
 
 
 class PublishDoFn(beam.DoFn):
