@@ -1,6 +1,6 @@
 """A real Flink: a mini-cluster inside Beam's job server, and a pool of Python workers beside it.
 
-`flink` is what a test asks for. The cluster serves all tests of a session.
+`flink` is what a test asks for: the cluster serves all tests of a session. Streams have `flink_alone`.
 """
 
 import os
@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -30,7 +31,7 @@ _OPENED: Final = ("lang", "util", "nio", "time", "util.concurrent", "net")
 # A batch job ends with its first dead worker unless it is told to start again.
 _CONFIGURATION: Final = """\
 restart-strategy.type: fixed-delay
-restart-strategy.fixed-delay.attempts: 2
+restart-strategy.fixed-delay.attempts: {attempts}
 restart-strategy.fixed-delay.delay: 1 s
 """
 
@@ -57,8 +58,8 @@ class Flink:
 
     def workers(self) -> list[int]:
         """The process ids of its living workers, oldest first."""
-        children = Path(f"/proc/{self.pool}/task/{self.pool}/children").read_text().split()
-        return [int(child) for child in children if _lives(int(child))]
+        threads = Path(f"/proc/{self.pool}/task").glob("*/children")
+        return sorted(int(child) for one in threads for child in one.read_text().split() if _lives(int(child)))
 
     def kill_worker(self) -> None:
         """`kill -9` of the newest worker."""
@@ -66,19 +67,33 @@ class Flink:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    begin_builds(session, "flink", [CLASSPATH])
+    for fixture in ("flink", "flink_alone"):
+        begin_builds(session, fixture, [CLASSPATH])
 
 
 @pytest.fixture(scope="session")
 def flink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flink]:
-    folder = tmp_path_factory.mktemp("flink")
-    classpath = _classpath()
+    with _running(tmp_path_factory.mktemp("flink"), attempts=2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def flink_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flink]:
+    """A cluster for one test, whose pipelines end with it: a stream that its client leaves goes on."""
+    with _running(tmp_path_factory.mktemp("flink-alone"), attempts=100) as cluster:
+        yield cluster
+
+
+@contextmanager
+def _running(folder: Path, attempts: int) -> Iterator[Flink]:
     job_port, artifact_port, worker_port = _free_ports(3)
-    server = _start_job_server(classpath, folder, job_port, artifact_port)
+    (folder / "conf").mkdir()
+    (folder / "conf" / "config.yaml").write_text(_CONFIGURATION.format(attempts=attempts))
+    server = _start_job_server(_classpath(), folder, job_port, artifact_port)
     pool = _start_pool(folder, worker_port)
     try:
         _await_log(server, folder / "job-server.log", "JobService started")
-        _await_port(pool, worker_port)
+        _await_port(pool, worker_port, folder / "workers.log")
         yield Flink(f"localhost:{job_port}", f"localhost:{worker_port}", pool.pid, folder / "job-server.log")
     finally:
         for process in (pool, server):
@@ -98,8 +113,6 @@ def _classpath() -> str:
 
 
 def _start_job_server(classpath: str, folder: Path, job_port: int, artifact_port: int) -> "subprocess.Popen[bytes]":
-    (folder / "conf").mkdir()
-    (folder / "conf" / "config.yaml").write_text(_CONFIGURATION)
     opened = [f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in _OPENED]
     options = f"--flink-master [local] --job-port {job_port} --artifact-port {artifact_port} --expansion-port -1"
     folders = ["--artifacts-dir", str(folder / "artifacts"), "--flink-conf-dir", str(folder / "conf")]
@@ -140,12 +153,12 @@ def _await_log(process: "subprocess.Popen[bytes]", log: Path, line: str) -> None
         _still_runs(process, log)
 
 
-def _await_port(process: "subprocess.Popen[bytes]", port: int) -> None:
+def _await_port(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     while True:
         try:
             return socket.create_connection(("localhost", port), 1).close()
         except OSError:
-            _still_runs(process, Path("workers.log"))
+            _still_runs(process, log)
 
 
 def _still_runs(process: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,11 +12,11 @@ from typing import Final
 import pytest
 from confluent_kafka import Producer
 
-from tests.embedders.endpoint import Endpoint
+from tests.embedders.endpoint import Asked, Endpoint, Reply
 from tests.engines.flink import Flink
 from tests.pipelines.command_line import ROOT, apart, assert_whole, declare, head_of, init
-from tests.pipelines.test_unbounded import history, live_documents, model_of
-from tierloom.document import Document
+from tests.pipelines.test_unbounded import history, live_documents, model_of, put
+from tierloom.document import Deletion, Document
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
@@ -84,6 +85,10 @@ class Following:
         """Until so many dead letters are open."""
         self._await(lambda: head_of(self._store).documents.dead_lettered == count)
 
+    def await_any(self, word: str) -> None:
+        """Until a document with this in its text lives."""
+        self._await(lambda: any(word in text for text in live_documents(self._store).values()))
+
     def _await(self, come: Callable[[], bool]) -> None:
         until = time.monotonic() + PATIENCE_SECONDS
         while not come():
@@ -98,13 +103,9 @@ class Following:
         pytest.fail(f"ended with {status}: {self._log.read_text()[-4000:]}")
 
 
-def records_of(seed: int) -> list[dict[str, object]]:
-    return [
-        {"id": change.document_id, "sequence": change.sequence, "text": change.text}
-        if isinstance(change, Document)
-        else {"id": change.document_id, "sequence": change.sequence, "deleted": True}
-        for change in history(seed)
-    ]
+def record_of(change: Document | Deletion) -> dict[str, object]:
+    said = {"text": change.text} if isinstance(change, Document) else {"deleted": True}
+    return {"id": change.document_id, "sequence": change.sequence, **said}
 
 
 def streaming(engine: "Flink | tuple[str, ...]") -> tuple[str, ...]:
@@ -113,7 +114,7 @@ def streaming(engine: "Flink | tuple[str, ...]") -> tuple[str, ...]:
     return engine
 
 
-@pytest.mark.parametrize("kind", ["prism", "flink"])
+@pytest.mark.parametrize("kind", ["prism", "flink_alone"])
 def test_a_topic_ends_as_the_model_does(
     tmp_path: Path, endpoint: Endpoint, store: Path, topic: Topic, request: pytest.FixtureRequest, kind: str
 ) -> None:
@@ -121,8 +122,62 @@ def test_a_topic_ends_as_the_model_does(
     model = model_of(history(1))
     with Following(store, topic, tmp_path / "stream.log", *options) as stream:
         stream.await_documents({"first": "first"})
-        topic.send(*records_of(1), {"sequence": 1, "text": "no id", "id": None})
+        topic.send(*map(record_of, history(1)), {"sequence": 1, "text": "no id", "id": None})
         stream.await_documents({"first": "first", **model})
         stream.await_letters(1)
     assert head_of(store).documents.adds_up
     assert_whole(store)
+
+
+def round_of(number: int) -> list[Document | Deletion]:
+    """A change of every document, a few deletions, and changes that come a round late."""
+    ids = [f"d{n}" for n in range(24)]
+    deleted = set(ids[number::9])
+    news: list[Document | Deletion] = [
+        Deletion(id_, 10 * number) if id_ in deleted else put(id_, 10 * number, f"{id_} in round {number}")
+        for id_ in ids
+    ]
+    late = [put(id_, 10 * number - 15, f"{id_}, late in round {number}") for id_ in ids[::5]]
+    return news[::2] + late + news[1::2]
+
+
+class Killer:
+    """Kills a worker of Flink when the model is asked for a text with `word`, once."""
+
+    def __init__(self, flink: Flink) -> None:
+        self._flink = flink
+        self._lock = threading.Lock()
+        self.word: str | None = None
+
+    def __call__(self, asked: Asked) -> Reply | None:
+        with self._lock:
+            if self.word is not None and any(self.word in text for text in asked.inputs):
+                self.word = None
+                self._flink.kill_worker()
+        return None
+
+
+def test_workers_that_are_killed_lose_nothing_and_pay_once(
+    tmp_path: Path, endpoint: Endpoint, store: Path, topic: Topic, flink_alone: Flink
+) -> None:
+    killer = Killer(flink_alone)
+    endpoint.script = killer
+    every: list[Document | Deletion] = []
+    with Following(store, topic, tmp_path / "stream.log", *streaming(flink_alone)) as stream:
+        stream.await_documents({"first": "first"})
+        for number in range(4):
+            # In the middle of a request; and as soon as something of the round is published.
+            killer.word = f"round {number}" if number == 1 else None
+            every += round_of(number)
+            topic.send(*map(record_of, round_of(number)))
+            if number == 2:
+                stream.await_any(f"round {number}")
+                flink_alone.kill_worker()
+            stream.await_documents({"first": "first", **model_of(every)})
+    head = head_of(store)
+    assert killer.word is None
+    assert (head.documents.live, head.documents.adds_up) == (1 + len(model_of(every)), True)
+    assert_whole(store)
+    # Each partition had at most one small shard under way when the first worker died; the others were found.
+    again = {text: times for text, times in endpoint.billed.items() if times > 1}
+    assert all("round 1" in text and times == 2 for text, times in again.items()), again
