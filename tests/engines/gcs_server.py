@@ -44,6 +44,11 @@ class GcsBucket:
     def get(self, key: str) -> bytes:
         return _request(f"{self.endpoint}/storage/v1/b/{self.name}/o/{quote(key, safe='')}?alt=media")
 
+    def delete(self, key: str) -> None:
+        url = f"{self.endpoint}/storage/v1/b/{self.name}/o/{quote(key, safe='')}"
+        with urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=10):
+            pass
+
     def keys(self) -> list[str]:
         listing = json.loads(_request(f"{self.endpoint}/storage/v1/b/{self.name}/o"))
         return [item["name"] for item in listing.get("items", [])]

@@ -89,3 +89,24 @@ def test_reading_a_bucket_needs_no_beam(tmp_path: Path, endpoint: Endpoint, buck
     forbidden = "sys.modules['apache_beam'] = None"
     for command in (("show", store), ("verify", store), ("search", store, "alpha")):
         assert run_apart(*command, before=forbidden).status == 0
+
+
+def test_changes_and_upkeep_in_a_bucket(tmp_path: Path, endpoint: Endpoint, bucket: GcsBucket) -> None:
+    store, docs = f"{bucket.url}/store", f"{bucket.url}/docs"
+    init(store, declare(tmp_path, endpoint), "--versions", 1, "--age", "0s")
+    ok(run("ingest", store, docs))
+    assert "3 unchanged since they were read" in ok(run("ingest", store, docs)).err
+    bucket.delete("docs/deep/b.txt")
+    bucket.put("docs/a.md", b"# Files\n\nClose a file.\n")
+    assert "would delete 1 of 4 documents" in run("ingest", store, docs, "--sync").error
+    ok(run("ingest", store, docs, "--sync", "--force"))
+    assert live_texts(store)["docs/a.md", 0] == "# Files\n\nClose a file."
+    assert {id_ for id_, _ in live_texts(store)} == {"docs/a.md", "moon", "bad"}
+    ok(run("compact", store))
+    ok(run("erase", store, "moon"))
+    ok(run("gc", store, "--grace", "0s"))
+    named = {stored.path for stored in head_of(store).objects()}
+    shards = {key.removeprefix("store/") for key in bucket.keys() if "/shards/" in key}  # noqa: SIM118
+    assert shards == {name for name in named if name.startswith("shards/")}
+    assert {id_ for id_, _ in live_texts(store)} == {"docs/a.md", "bad"}
+    assert_whole(store)
