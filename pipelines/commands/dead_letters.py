@@ -46,7 +46,7 @@ def described(letter: DeadLetter) -> str:
     """A letter on one line: reason, place, what happened."""
     place = letter.source + (f":{letter.line}" if letter.line else "")
     # Of a file the line tells more, or it is the whole that could not be read.
-    place += f"@{letter.offset}" if letter.record and letter.line is None else ""
+    place += f"@{letter.offset}" if letter.record and letter.offset else ""
     who = "" if letter.document_id in (None, place) else f" {letter.document_id}"
     chunk = f" #{letter.chunk.ordinal}" if letter.chunk else ""
     return f"{letter.reason}  {place}{who}{chunk}  {letter.detail}"

@@ -49,7 +49,7 @@ _ENGINE_SECONDS: Final = 10.0
     default=120.0,
     show_default=True,
     type=click.FloatRange(0.0),
-    help="Seconds to wait for a store or a model that is out of reach.",
+    help="Seconds to wait for a store, a model or a broker that is out of reach.",
 )
 @concurrency_option
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
@@ -90,7 +90,7 @@ def command(
         return
     pace = Pace(max_batch, _SECONDS if interval is None else interval, patience, from_beginning, once)
     with stop_on_signals() as stop, quiet_beam(), LiveLine() as line:
-        stream = open_stream(source, StreamOptions(fields, line.say, delete_at_most / 100))
+        stream = open_stream(source, StreamOptions(fields, line.say, delete_at_most / 100, patience, stop.is_set))
         totals = StreamLoop(make_job(store, "stream", fields, concurrency=concurrency), stream, pace, line, stop).run()
     _show(totals, store, time.monotonic() - began, as_json)
 

@@ -1,7 +1,7 @@
 """A Kafka topic as a stream: every partition from its own offset on."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
@@ -38,10 +38,13 @@ class KafkaStream:
     are the positions in the manifest.
     """
 
-    def __init__(self, topic: KafkaTopic, fields: Fields, say: Say, patience: float = 600.0) -> None:
-        """A broker out of reach is waited for `patience` seconds."""
+    def __init__(
+        self, topic: KafkaTopic, fields: Fields, say: Say, patience: float, stopping: Callable[[], bool]
+    ) -> None:
+        """A broker out of reach is waited for `patience` seconds, or until it is `stopping`."""
         self._topic = topic
         self._fields = fields
+        self._stopping = stopping
         self._outage = Outage(f"the broker of {topic.source}", say, patience)
         # By partition: the offset that is taken next, and the one that the broker will give next.
         self._positions: dict[int, int] = {}
@@ -56,6 +59,8 @@ class KafkaStream:
     def open(self, positions: Mapping[str, int] | None, seen: Mapping[str, SeenFile]) -> None:
         self._consumer = self._topic.consumer(error_cb=self._note_error)
         while (found := self._offsets()) is None:
+            if self._stopping():
+                return
             time.sleep(_PAUSE_SECONDS)
         published = {int(number): offset for number, offset in (positions or {}).items()}
         if gone := sorted(published.keys() - found.keys()):

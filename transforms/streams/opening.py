@@ -21,16 +21,23 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _RECORDS: Final = (".jsonl", ".ndjson")
 
 
+def never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """How to read a stream: its `fields`, and which share of a watched folder's files may disappear at once.
+    """How to read a stream: its `fields`, which share of a watched folder's files may disappear at once, and for how
+    many seconds of `patience` a broker out of reach is waited for.
 
-    `say` is told what a user should know while the stream is waited for.
+    `say` is told what a user should know meanwhile; `stopping`, whether to go on waiting.
     """
 
     fields: Fields
     say: Callable[[str], None]
     delete_at_most: float = 0.2
+    patience: float = 120.0
+    stopping: Callable[[], bool] = never
 
 
 def open_stream(source: str, options: StreamOptions) -> ChangeStream:
@@ -75,7 +82,7 @@ def _open_kafka(source: str, options: StreamOptions) -> ChangeStream:
         from transforms.streams.kafka_client import KafkaTopic
     except ImportError as error:
         raise MissingExtra("kafka", f"the stream {source}") from error
-    return KafkaStream(KafkaTopic.of(source), options.fields, options.say)
+    return KafkaStream(KafkaTopic.of(source), options.fields, options.say, options.patience, options.stopping)
 
 
 def _open_pubsub(source: str, options: StreamOptions) -> ChangeStream:
@@ -84,7 +91,7 @@ def _open_pubsub(source: str, options: StreamOptions) -> ChangeStream:
         from transforms.streams.pubsub import PubSubStream, Subscription
     except ImportError as error:
         raise MissingExtra("pubsub", f"the stream {source}") from error
-    return PubSubStream(Subscription.of(source), options.fields, options.say)
+    return PubSubStream(Subscription.of(source), options.fields, options.say, options.patience)
 
 
 _OPENERS: Final[dict[str, Callable[[str, StreamOptions], ChangeStream]]] = {

@@ -65,7 +65,7 @@ class PubSubStream:
     """Messages come in no order but that of their ordering keys: a record without a sequence has the time at which
     its message was published, in nanoseconds since 1970. The client extends the leases of all that is held."""
 
-    def __init__(self, subscription: Subscription, fields: Fields, say: Say, patience: float = 600.0) -> None:
+    def __init__(self, subscription: Subscription, fields: Fields, say: Say, patience: float) -> None:
         """A service out of reach is waited for `patience` seconds."""
         self._subscription = subscription
         self._fields = fields

@@ -26,7 +26,7 @@ class Follower:
     opened: list[KafkaStream] = field(default_factory=list)
 
     def __call__(self, topic: str, positions: Mapping[str, int] | None = None) -> KafkaStream:
-        stream = KafkaStream(KafkaTopic(self.servers, topic), Fields(), self.said.append)
+        stream = KafkaStream(KafkaTopic(self.servers, topic), Fields(), self.said.append, 60, lambda: False)
         self.opened.append(stream)
         stream.open(positions, {})
         return stream

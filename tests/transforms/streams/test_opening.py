@@ -1,0 +1,76 @@
+"""What a user calls a stream."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tierloom.errors import MissingExtra, SourceError
+from transforms.reading.records import Fields
+from transforms.streams.folder import FolderStream
+from transforms.streams.growing_file import GrowingFile
+from transforms.streams.kafka import KafkaStream
+from transforms.streams.opening import StreamOptions, open_stream
+from transforms.streams.pubsub import PubSubStream
+from transforms.streams.standard_input import StandardInput
+from transforms.streams.stream import ChangeStream
+
+OPTIONS = StreamOptions(Fields(), say=lambda said: None)
+
+
+def test_every_kind_of_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "changes.jsonl").touch()
+    monkeypatch.chdir(tmp_path)
+    kinds: dict[str, tuple[type[ChangeStream], str]] = {
+        "docs": (FolderStream, f"{tmp_path}/docs"),
+        "docs/": (FolderStream, f"{tmp_path}/docs"),
+        "changes.jsonl": (GrowingFile, f"{tmp_path}/changes.jsonl"),
+        "-": (StandardInput, "-"),
+        "kafka://host:9092/topic?group=a": (KafkaStream, "kafka://host:9092/topic"),
+        "pubsub://project/changes": (PubSubStream, "pubsub://project/changes"),
+    }
+    with (tmp_path / "changes.jsonl").open() as given:
+        # What pytest puts in its place has no descriptor.
+        monkeypatch.setattr("sys.stdin", given)
+        for source, (kind, name) in kinds.items():
+            stream = open_stream(source, OPTIONS)
+            assert (type(stream), stream.source) == (kind, name)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nothing", "stream 'nothing' does not exist; a stream is a folder, a .jsonl file"),
+        ("text.md", "stream 'text.md' does not end in .jsonl or .ndjson"),
+        ("gs://bucket/docs", "'gs://bucket/docs' has the scheme 'gs'; a stream is a folder"),
+        ("kafka://host", "kafka://host is no topic"),
+        ("pubsub://project", "'pubsub://project' is no subscription"),
+    ],
+)
+def test_what_is_no_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, message: str) -> None:
+    (tmp_path / "text.md").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceError) as raised:
+        open_stream(source, OPTIONS)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "client", "module", "extra"),
+    [
+        (".", "watchfiles", "transforms.streams.folder_watch", "stream"),
+        ("kafka://h/t", "confluent_kafka", "transforms.streams.kafka_client", "kafka"),
+        ("pubsub://p/s", "google.cloud.pubsub_v1", "transforms.streams.pubsub", "pubsub"),
+    ],
+)
+def test_a_client_that_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, source: str, client: str, module: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, client, None)
+    for loaded in [name for name in sys.modules if name.startswith("transforms.streams.")]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.delitem(sys.modules, "google.cloud", raising=False)
+    with pytest.raises(MissingExtra, match=rf"pip install 'tierloom\[{extra}\]'"):
+        open_stream(source, OPTIONS)
+    assert module not in sys.modules
