@@ -114,6 +114,11 @@ def _run_pipeline(job: Job, work: Work, options: PipelineOptions) -> PipelineRes
     # Small descriptions of where to read; the shuffle spreads them over the workers.
     plan = pipeline | "splits" >> beam.Create(list(enumerate(work.splits)), reshuffle=True)
     _ = plan | "ingest" >> Ingest(job, work.deletions, work.gone)
+    return run_to_end(pipeline)
+
+
+def run_to_end(pipeline: beam.Pipeline) -> PipelineResult:
+    """The result of a pipeline that has ended. Raises the `TierloomError` that a worker raised, if one did."""
     try:
         result = pipeline.run()
         result.wait_until_finish()

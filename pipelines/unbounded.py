@@ -5,13 +5,16 @@ from dataclasses import replace
 from typing import Any, Final
 
 import apache_beam as beam
+import click
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterWatermark
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 
 from pipelines.beam_options import DEFAULT_RUNNER, new_pipeline, runner_of, split_arguments, with_flags
+from pipelines.running import quiet_beam, run_to_end
 from pipelines.unbounded_sources import open_changes
 from tierloom.errors import InputError
+from tierloom.manifest import Cursor
 from tierloom.stores.opening import open_store
 from tierloom.versions import read_head
 from transforms.bundle import LATENESS, BundleOutcome, ShardBundleDoFn
@@ -84,4 +87,11 @@ def run_unbounded(
     spans = changes.read(pipeline, cursor.positions if cursor else {})
     publish = PublishChanges(replace(job, base=None), changes.source, head.version, seconds)
     _ = spans | "publish changes" >> publish
-    pipeline.run().wait_until_finish()
+    click.echo(f"{runner_of(streaming)} follows {changes.source}{_left_by(cursor)}", err=True)
+    with quiet_beam():
+        run_to_end(pipeline)
+
+
+def _left_by(cursor: Cursor | None) -> str:
+    # Two pipelines over one source are both exact, and pay twice: say who was there.
+    return f", where {cursor.holder} left it at {cursor.moved}" if cursor else ", from its beginning"

@@ -4,7 +4,9 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import apache_beam as beam
 import pytest
@@ -13,17 +15,22 @@ from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 from apache_beam.testing import test_stream
 from apache_beam.transforms.window import TimestampedValue
 
+from pipelines.beam_options import split_arguments
 from pipelines.running import make_job
-from pipelines.unbounded import PublishChanges
+from pipelines.unbounded import PublishChanges, engine_options
+from pipelines.unbounded_sources import span_of_message
 from tests.embedders.endpoint import Endpoint, error
 from tests.pipelines.command_line import assert_whole, declare, head_of, init, live_texts, ok, run, write_records
 from tierloom.dead_letter import DeadLetter
 from tierloom.document import Deletion, Document, Origin
+from tierloom.errors import InputError
+from tierloom.stores.opening import open_store
 from transforms.bundle import BundleOutcome, ShardSteps, Span
 from transforms.job import Job
 from transforms.publish_window import PublishWindowDoFn
 from transforms.reading.records import Fields
 from transforms.stream_position import Taken
+from transforms.streams.cuts import Cuts
 
 SECONDS = 10
 Event = Document | Deletion | DeadLetter
@@ -237,3 +244,74 @@ def test_the_cursor_moves_with_what_it_stands_for(endpoint: Endpoint, store: Pat
 def test_an_empty_pane_is_nothing(endpoint: Endpoint, store: Path, publish: PublishWindowDoFn) -> None:
     assert list(publish.process((str(store), []), Remembered())) == []
     assert head_of(store).version == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("kafka://localhost:1/t", "--streaming"), "name the engine with --runner"),
+        (("kafka://localhost:1/t", "more", "--runner=FlinkRunner"), "one source at a time: what is 'more'?"),
+        (("docs", "--runner=FlinkRunner"), "'docs' cannot be read by an engine"),
+        (("pubsub://project/name", "--runner=FlinkRunner"), "DataflowRunner only, not on FlinkRunner"),
+        (("kafka://localhost:1", "--runner=FlinkRunner"), "kafka://host:9092/topic"),
+        (("kafka://localhost:1/t", "--runner=NoRunner"), "Beam refuses these options"),
+    ],
+)
+def test_what_no_engine_can_follow_is_refused(store: Path, arguments: tuple[str, ...], said: str) -> None:
+    assert said in run("stream", store, *arguments).error
+
+
+def test_options_of_an_engine_reach_its_job_server_alone() -> None:
+    flags = ["--runner=FlinkRunner", "--savepoint_path=gs://b/s", "--checkpointing_interval=1"]
+    assert engine_options(flags)._flags == flags
+    with pytest.raises(InputError, match="no such option: --savepoint_path"):
+        split_arguments(["docs", "--savepoint_path=gs://b/s"])
+
+
+class Message(NamedTuple):
+    """What Beam's reader of Pub/Sub gives."""
+
+    data: bytes
+    message_id: str
+    publish_time: datetime | None
+
+
+def test_a_message_is_ordered_by_when_it_was_published() -> None:
+    published = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
+    span = span_of_message(Message(b'{"id": "a", "text": "t"}', "m1", published), "pubsub://p/s", Fields())
+    [event] = span.events
+    assert isinstance(event, Document)
+    assert (event.document_id, event.sequence) == ("a", 1_767_323_045_678_901_000)
+    assert span.partition == ""
+    [letter] = span_of_message(Message(b"{", "m2", published), "pubsub://p/s", Fields()).events
+    assert isinstance(letter, DeadLetter)
+    assert (letter.reason, letter.source) == ("invalid-json", "pubsub://p/s/m2")
+    assert letter.record is not None
+
+
+def test_cuts_are_found_again_and_the_first_one_stays(tmp_path: Path) -> None:
+    cuts, again = (Cuts(open_store(str(tmp_path)), "kafka://h/t") for _ in range(2))
+    assert cuts.after("0", 5) is None
+    cuts.note("0", 5, 9)
+    again.note("0", 5, 12)
+    assert (again.after("0", 5), again.after("1", 5), again.after("0", 9)) == (9, None, None)
+    assert Cuts(open_store(str(tmp_path)), "kafka://h/other").after("0", 5) is None
+
+
+def test_a_span_has_the_same_shards_whatever_its_bundle_holds(endpoint: Endpoint, store: Path) -> None:
+    one, two = (Span((put(id_, 1),), "0", 0, at, at + 1) for at, id_ in enumerate("ab"))
+    [together] = outcomes_of_bundle(store, one, two)
+    apart = outcomes_of(store, two, one)
+    shards = {receipt.shard.path for receipt in together.receipts}
+    assert shards == {receipt.shard.path for outcome in apart for receipt in outcome.receipts}
+    assert len(shards) == 2
+    assert all(receipt.found for outcome in apart for receipt in outcome.receipts)
+    assert sum(endpoint.billed.values()) == 2
+
+
+def outcomes_of_bundle(store: Path, *spans: Span) -> list[BundleOutcome]:
+    """Of one bundle with all these spans."""
+    steps = ShardSteps(stream_job(store))
+    outcome = steps.run(spans)
+    steps.close()
+    return [outcome]
