@@ -3,7 +3,7 @@
 import functools
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -62,6 +62,7 @@ class Calls:
 def dying_at(last: int, late: bool) -> Iterator[Calls]:
     """Within, the `last` call to any local store crashes, before or after it was carried out, as do all that follow."""
     calls = Calls(last, late)
-    patched = {name: calls.wrap(getattr(LocalStore, name)) for name in METHODS}
-    with mock.patch.multiple(LocalStore, **patched):
+    with ExitStack() as patches:
+        for name in METHODS:
+            patches.enter_context(mock.patch.object(LocalStore, name, calls.wrap(getattr(LocalStore, name))))
         yield calls

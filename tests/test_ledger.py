@@ -55,7 +55,8 @@ def read(parts: Sequence[LedgerPart], files: ObjectFiles) -> dict[str, Entry]:
 def test_of_each_name_the_highest_sequence_holds(additions: list[list[Entry]]) -> None:
     with TemporaryDirectory() as folder:
         store = LocalStore(Path(folder))
-        files, parts = ObjectFiles(store), ()
+        files = ObjectFiles(store)
+        parts: tuple[LedgerPart, ...] = ()
         every: list[Entry] = []
         for entries in additions:
             parts = LEDGER.add(parts, table(entries), store, files)
@@ -65,7 +66,8 @@ def test_of_each_name_the_highest_sequence_holds(additions: list[list[Entry]]) -
 
 def test_parts_stay_few(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    files, parts = ObjectFiles(store), ()
+    files = ObjectFiles(store)
+    parts: tuple[LedgerPart, ...] = ()
     for at in range(300):
         parts = LEDGER.add(parts, table([(f"{at}-{each}", 1, 1, 1) for each in range(10)]), store, files)
         assert len(parts) <= 9
