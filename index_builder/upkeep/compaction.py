@@ -44,14 +44,15 @@ def compact(
     *,
     rounds: int | None = None,
     stop: Callable[[], bool] = lambda: False,
+    begins: Callable[[Round], None] = lambda _: None,
     apart: bool = True,
 ) -> Compacted:
     """Compact the newest version of a collection until nothing is due, or `rounds` were published.
 
     May run beside any writer, and may be killed at any point: each round is published by itself, and what an
     unpublished one made is garbage, or found again. `stop` is asked between merges and between builds; a round that
-    is stopped is not published. `apart` builds large index shards in processes of their own; a process that does
-    nothing else builds them as well itself.
+    is stopped is not published. `begins` is told of each round that begins. `apart` builds large index shards in
+    processes of their own; a process that does nothing else builds them as well itself.
 
     Raises `NotACollection`, `StoreError`, and whatever is wrong with the shards.
     """
@@ -59,6 +60,7 @@ def compact(
     with BuildPool(apart) as pool:
         try:
             while len(done) != rounds and not stop() and (due := plan_rounds(head := read_head(store), rules)):
+                begins(due[0])
                 done.append(_carry_out(due[0], head, store, pool, stop))
         except Stopped:
             return Compacted(tuple(done))

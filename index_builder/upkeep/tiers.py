@@ -63,7 +63,8 @@ def drop_tiers(store: Store, dimensions: Sequence[int]) -> int:
     return publish_upkeep("tiers drop", change, store).version
 
 
-def _with_tiers(collection: Collection, tiers: Sequence[Tier], untrained_prefixes: bool) -> Collection:
+def refuse_unfit_tiers(collection: Collection, tiers: Sequence[Tier]) -> None:
+    """Raise `CheckpointError` for a tier that the collection has, or does not store the prefix of."""
     there = {tier.dimensions for tier in collection.tiers}
     if twice := [tier.dimensions for tier in tiers if tier.dimensions in there]:
         raise CheckpointError(f"this collection has tiers of {twice} dimensions already; drop them to build them anew")
@@ -72,6 +73,10 @@ def _with_tiers(collection: Collection, tiers: Sequence[Tier], untrained_prefixe
             f"tiers {beyond} lie beyond the {collection.prefix_dimensions} components that this collection stores "
             "as prefixes; a collection with larger tiers must be made anew"
         )
+
+
+def _with_tiers(collection: Collection, tiers: Sequence[Tier], untrained_prefixes: bool) -> Collection:
+    refuse_unfit_tiers(collection, tiers)
     return msgspec.structs.replace(
         collection,
         tiers=tuple(sorted((*collection.tiers, *tiers), key=lambda tier: tier.dimensions)),

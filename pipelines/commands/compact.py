@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from index_builder.upkeep.compaction import Compacted, compact
-from index_builder.upkeep.compaction_plan import Rules
+from index_builder.upkeep.compaction_plan import Round, Rules
 from pipelines.commands.tables import count, size, table
 from tierloom.manifest import Manifest
 from tierloom.stores.opening import open_store
@@ -43,9 +43,15 @@ def command(store: str, fan_out: int, dead_share: float, rounds: int | None, as_
     opened = open_store(store)
     before = read_head(opened)
     probe_preconditions(opened)
-    done = compact(opened, Rules(fan_out, dead_share), rounds=rounds)
+    done = compact(opened, Rules(fan_out, dead_share), rounds=rounds, begins=_say)
     values = _values(done, before, read_head(opened), time.monotonic() - began)
     click.echo(json.dumps(values) if as_json else _told(done, values))
+
+
+def _say(begun: Round) -> None:
+    """A round of large shards takes minutes."""
+    shards = count(len(begun.vector_shards), "vector shard")
+    click.echo(f"compacting {shards} with {begun.live_rows:,} live rows", err=True)
 
 
 def _values(done: Compacted, before: Manifest, after: Manifest, elapsed: float) -> dict[str, object]:

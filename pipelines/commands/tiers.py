@@ -1,14 +1,14 @@
 """tierloom tiers: serve a live collection at more or fewer dimensions."""
 
 import time
+from collections.abc import Iterator, Sequence
 
 import click
 
-from index_builder.upkeep.tiers import add_tiers, drop_tiers
+from index_builder.upkeep.tiers import AddedTiers, add_tiers, drop_tiers, refuse_unfit_tiers
 from pipelines.commands.options import graph_options
 from pipelines.commands.tables import count, size, table
-from tierloom.collection import plan_tiers
-from tierloom.manifest import IndexShard
+from tierloom.collection import Tier, plan_tiers
 from tierloom.stores.opening import open_store
 from tierloom.stores.probing import probe_preconditions
 from tierloom.versions import read_checkpoint, read_head
@@ -40,18 +40,16 @@ def add(
     """
     began = time.monotonic()
     opened = open_store(store)
-    collection = read_head(opened).collection
+    head = read_head(opened)
     probe_preconditions(opened)
-    untrained = untrained_prefixes or collection.untrained_prefixes
-    checkpoint = read_checkpoint(opened, collection.checkpoint)
+    checkpoint = read_checkpoint(opened, head.collection.checkpoint)
+    untrained = untrained_prefixes or head.collection.untrained_prefixes
     tiers = plan_tiers(checkpoint, dimensions, untrained, connectivity, expansion_add, expansion_search)
+    refuse_unfit_tiers(head.collection, tiers)
+    rows = sum(shard.rows for shard in head.vector_shards)
+    click.echo(f"building {count(len(tiers), 'tier')} over {rows:,} rows", err=True)
     added = add_tiers(opened, tiers, untrained_prefixes)
-    rows = [
-        *((f"tier {tier.name}", _held([one for one in added.index_shards if one.tier == tier.name])) for tier in tiers),
-        ("time", f"{time.monotonic() - began:.1f} s"),
-        ("version", f"{added.version} published"),
-    ]
-    click.echo(table(rows))
+    click.echo(table([*_held(added, tiers), ("time", f"{time.monotonic() - began:.1f} s"), _version(added.version)]))
 
 
 @command.command("drop")
@@ -67,9 +65,16 @@ def drop(store: str, dimensions: tuple[int, ...]) -> None:
     read_head(opened)
     probe_preconditions(opened)
     version = drop_tiers(opened, dimensions)
-    click.echo(table([("version", f"{version} published")]))
+    click.echo(table([_version(version)]))
 
 
-def _held(shards: list[IndexShard]) -> str:
-    held = sum(shard.bytes + (shard.aliases.bytes if shard.aliases else 0) for shard in shards)
-    return f"{sum(shard.codes for shard in shards):,} codes, {size(held)} in {count(len(shards), 'index shard')}"
+def _held(added: AddedTiers, tiers: Sequence[Tier]) -> Iterator[tuple[str, str]]:
+    for tier in tiers:
+        shards = [shard for shard in added.index_shards if shard.tier == tier.name]
+        held = size(sum(shard.bytes + (shard.aliases.bytes if shard.aliases else 0) for shard in shards))
+        codes = sum(shard.codes for shard in shards)
+        yield f"tier {tier.name}", f"{codes:,} codes, {held} in {count(len(shards), 'index shard')}"
+
+
+def _version(version: int) -> tuple[str, str]:
+    return "version", f"{version} published"
