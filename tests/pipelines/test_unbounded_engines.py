@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 
 from tests.embedders.endpoint import Asked, Endpoint, Reply
 from tests.engines.flink import Flink
-from tests.pipelines.command_line import ROOT, apart, assert_whole, declare, head_of, init
+from tests.pipelines.command_line import ROOT, apart, assert_whole, declare, head_of, init, ok, run
 from tests.pipelines.test_unbounded import history, live_documents, model_of, put
 from tierloom.document import Deletion, Document
 
@@ -125,6 +125,14 @@ def test_a_topic_ends_as_the_model_does(
         topic.send(*map(record_of, history(1)), {"sequence": 1, "text": "no id", "id": None})
         stream.await_documents({"first": "first", **model})
         stream.await_letters(1)
+    # The pipeline is gone, and all that it remembered: what goes on is the cursor in the manifest.
+    topic.send(record_of(put("d1", 99, "afterwards")), record_of(Deletion("d2", 99)))
+    asked = len(endpoint.asked)
+    ok(run("stream", store, topic.url, "--once"))
+    model = {**model, "first": "first", "d1": "afterwards"}
+    model.pop("d2", None)
+    assert live_documents(store) == model
+    assert [text for one in endpoint.asked[asked:] for text in one.inputs] == ["afterwards"]
     assert head_of(store).documents.adds_up
     assert_whole(store)
 

@@ -43,7 +43,7 @@ class _OffsetsTracker(OffsetRestrictionTracker):
         return super().try_split(0) if fraction_of_remainder == 0 else None
 
 
-class _Offsets(RestrictionProvider):
+class Offsets(RestrictionProvider):
     def initial_restriction(self, partition: Partition) -> OffsetRange:
         return OffsetRange(partition.first, _END)
 
@@ -54,7 +54,7 @@ class _Offsets(RestrictionProvider):
         return 1
 
 
-_RESTRICTION: Final = beam.DoFn.RestrictionParam(_Offsets())
+_RESTRICTION: Final = beam.DoFn.RestrictionParam(Offsets())
 # Changes carry the time at which they were read: none is late, whatever their records say.
 _WATERMARK: Final = beam.DoFn.WatermarkEstimatorParam(WalltimeWatermarkEstimator.default_provider())
 
