@@ -155,7 +155,7 @@ def _with_ids(shards: Sequence[LiveShard], rows: _Rows) -> Iterable[tuple[pa.Chu
 
 
 def _ids(shard: LiveShard, rows: _Rows) -> pa.ChunkedArray:
-    return shard.shard.read(("document_id",), rows.row)["document_id"]
+    return shard.ids(rows.row)
 
 
 class _Tally:

@@ -58,7 +58,7 @@ class _Bases:
 
     def __init__(self, url: str) -> None:
         self._store = open_store(url)
-        self._shards = LiveShards(ColumnFiles(self._store))
+        self.shards = LiveShards(ColumnFiles(self._store))
         self._open: tuple[int, Base] | None = None
 
     def at(self, version: int | None) -> Base:
@@ -66,7 +66,7 @@ class _Bases:
         opened = self._open
         if opened is None or opened[0] != wanted:
             manifest = read_manifest(self._store, wanted)
-            opened = wanted, Base(manifest, self._shards.of(manifest), self._shards.files)
+            opened = wanted, Base(manifest, self.shards.of(manifest), self.shards.files)
             self._open = opened
         return opened[1]
 
@@ -74,6 +74,11 @@ class _Bases:
 @lru_cache(maxsize=4)
 def _bases(store: str) -> _Bases:
     return _Bases(store)
+
+
+def open_shards(store: str) -> LiveShards:
+    """What bases have open of a store, for who publishes on top of them in the same thread."""
+    return _bases(store).shards
 
 
 def open_base(store: str, version: int | None) -> Base:

@@ -11,12 +11,11 @@ from index_builder.build import build_index_shard, plan_index_tasks
 from index_builder.build_pool import BuildPool
 from index_builder.merge import merge_vector_shards
 from index_builder.verify import verify_index_shard
-from tierloom.column_files import ColumnFiles
 from tierloom.letters import read_letters
 from tierloom.manifest import IndexShard, VectorShard
 from tierloom.run_report import RunReport
-from tierloom.shards.live_shards import LiveShards
 from tierloom.stores.opening import open_store
+from transforms.base import open_shards
 from transforms.bundle import ShardSteps, Span
 from transforms.job import Job
 from transforms.merge import settle_run
@@ -34,7 +33,7 @@ class MicroBatches:
         self._steps = ShardSteps(job)
         self._builds = BuildPool()
         self._store = open_store(job.store)
-        self._shards = LiveShards(ColumnFiles(self._store))
+        self._shards = open_shards(job.store)
 
     def publish(self, batch: Batch, run: str, cursor: CursorMove | None) -> RunReport:
         """Publish a batch, and the position of its source with it, as the run `run`.

@@ -1,6 +1,7 @@
 """Publishing a run: who wins against what is live is decided here, and one manifest says so."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import apache_beam as beam
 import msgspec
@@ -18,7 +19,7 @@ from tierloom.object_files import ObjectFiles
 from tierloom.run_report import RunReport, store_report
 from tierloom.seen_files import SeenFile
 from tierloom.settle import Verdict, settle
-from tierloom.shards.live import LiveShard
+from tierloom.shards.live import LiveShard, of_each
 from tierloom.shards.live_shards import LiveShards
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Store
@@ -135,7 +136,7 @@ class Publisher:
         return [shard for shard in stored if shard.path not in there]
 
     def _with_dead_rows(self, shards: Sequence[LiveShard], dead: Sequence[NDArray[np.int64]]) -> list[VectorShard]:
-        return [_with_dead_rows(shard, rows, self._store) for shard, rows in zip(shards, dead, strict=True)]
+        return of_each(partial(_with_dead_rows, store=self._store), shards, dead)
 
     def _indexes_of(self, added: Sequence[VectorShard], head: Manifest) -> list[IndexShard]:
         """Index shards that cover these vector shards, and no others, in every tier of the head."""

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from tierloom.manifest import VectorShard
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 # A shard of a bucket costs some round trips, in which others can be asked.
 _AT_ONCE: Final = 8
+
+_KEPT_IDS: Final = 4096
 
 
 class LiveShard:
@@ -31,6 +34,13 @@ class LiveShard:
         self._files = files
         self._alive: NDArray[np.bool_] | None = None
         self._keys: NDArray[np.uint64] | None = None
+        self._known_ids: tuple[NDArray[np.int64], pa.ChunkedArray] | None = None
+
+    def as_stored(self, stored: VectorShard) -> "LiveShard":
+        """The same rows, of which others are dead; what is known of their columns comes along."""
+        other = LiveShard(stored, self._files)
+        other._keys, other._known_ids = self._keys, self._known_ids
+        return other
 
     @property
     def shard(self) -> ShardColumns:
@@ -57,6 +67,27 @@ class LiveShard:
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         rows: NDArray[np.int64] = np.sort(np.repeat(begins, counts) + within)
         return rows[self.alive[rows]]
+
+    def ids(self, rows: NDArray[np.int64]) -> pa.ChunkedArray:
+        """The document ids of these rows, which ascend.
+
+        Whoever compares documents asks what who settles them asks again: the last few are kept.
+        """
+        if (known := self._among_known(rows)) is not None:
+            return known
+        ids = self.shard.read(("document_id",), rows)["document_id"]
+        if len(rows) <= _KEPT_IDS:
+            self._known_ids = rows, ids
+        return ids
+
+    def _among_known(self, rows: NDArray[np.int64]) -> pa.ChunkedArray | None:
+        if self._known_ids is None:
+            return None
+        known, ids = self._known_ids
+        at = np.searchsorted(known, rows)
+        if len(rows) and (at[-1] == len(known) or not np.array_equal(known[at], rows)):
+            return None
+        return ids.take(pa.array(at))
 
 
 def of_each(work: Callable[..., T], shards: Sequence[LiveShard], *more: Sequence[Any]) -> list[T]:

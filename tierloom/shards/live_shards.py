@@ -15,12 +15,18 @@ class LiveShards:
 
     def __init__(self, files: ColumnFiles) -> None:
         self.files = files
-        self._open: dict[VectorShard, LiveShard] = {}
+        self._open: dict[str, LiveShard] = {}
 
     def of(self, manifest: Manifest, incoming: Iterable[VectorShard] = ()) -> list[LiveShard]:
         """The manifest's shards, then the incoming ones, in their order. All others are let go of."""
         shards = [*manifest.vector_shards, *incoming]
-        before = self._open
-        self._open = {shard: before.get(shard) or LiveShard(shard, self.files) for shard in shards}
+        opened = [self._opened(shard) for shard in shards]
+        self._open = {live.stored.path: live for live in opened}
         self.files.keep(manifest.objects(), shards)
-        return [self._open[shard] for shard in shards]
+        return opened
+
+    def _opened(self, shard: VectorShard) -> LiveShard:
+        live = self._open.get(shard.path)
+        if live is None or live.stored.sha256 != shard.sha256:
+            return LiveShard(shard, self.files)
+        return live if live.stored == shard else live.as_stored(shard)

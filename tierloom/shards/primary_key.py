@@ -34,5 +34,5 @@ def _rows_under(shard: LiveShard, keys: NDArray[np.uint64]) -> Iterable[tuple[st
     rows = shard.rows_of(keys)
     if not len(rows):
         return ()
-    ids = shard.shard.read(("document_id",), rows)["document_id"].to_pylist()
+    ids = shard.ids(rows).to_pylist()
     return zip(ids, rows.tolist(), shard.shard.gather("sequence", rows).tolist(), strict=True)
