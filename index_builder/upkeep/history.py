@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from index_builder.upkeep.holders import Holders, channels_at, read_holders
-from index_builder.upkeep.retained import read_manifests, stored_manifests
+from index_builder.upkeep.retained import read_with_digests, stored_manifests
 from tierloom import names
 from tierloom.manifest import Manifest
 from tierloom.stores.store import Store
@@ -36,9 +36,8 @@ def history(store: Store, last: int | None = None) -> Iterator[Entry]:
 def _chain(store: Store, stored: list[int]) -> Iterator[Manifest]:
     """Without what a writer that slept has put into the hole of retired versions, and is about to take back."""
     successor: Manifest | None = None
-    for manifest in read_manifests(store, stored):
-        follows = successor is not None and successor.version == manifest.version + 1
-        if not follows or (successor and successor.parent == manifest.digest()):
+    for manifest, digest in read_with_digests(store, stored):
+        if successor is None or successor.version != manifest.version + 1 or successor.parent == digest:
             yield manifest
             successor = manifest
 

@@ -32,6 +32,7 @@ _JSON: Final = (
     names.LEASES,
     names.ERASURES,
     names.PROBES,
+    names.CUTS,
 )
 LOOKED_INTO: Final = (names.VECTOR_SHARDS, names.DEAD_LETTERS, names.SEEN_FILES, *_JSON)
 

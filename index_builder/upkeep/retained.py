@@ -6,6 +6,7 @@ from itertools import islice
 
 from index_builder.upkeep.at_once import AT_ONCE, of_each
 from tierloom import names
+from tierloom.digest import bytes_digest
 from tierloom.errors import NotFound
 from tierloom.manifest import Manifest, Retention
 from tierloom.stores.store import Listed, Store
@@ -36,17 +37,23 @@ def retained_manifests(
 
 def read_manifests(store: Store, versions: Iterable[int]) -> Iterator[Manifest]:
     """The manifests of these versions, but for those that somebody retires meanwhile; a few at a time are in memory."""
+    return (manifest for manifest, _ in read_with_digests(store, versions))
+
+
+def read_with_digests(store: Store, versions: Iterable[int]) -> Iterator[tuple[Manifest, str]]:
+    """`read_manifests`, each with its digest: what its successor states as its parent."""
     waiting = iter(versions)
     while some := list(islice(waiting, AT_ONCE)):
-        found = of_each(lambda version: _manifest(store, version), some)
-        yield from (manifest for manifest in found if manifest is not None)
+        found = of_each(lambda version: _read(store, version), some)
+        yield from (one for one in found if one is not None)
 
 
-def _manifest(store: Store, version: int) -> Manifest | None:
+def _read(store: Store, version: int) -> tuple[Manifest, str] | None:
     try:
-        return Manifest.from_bytes(store.read(names.manifest(version)), version)
+        data = store.read(names.manifest(version))
     except NotFound:
         return None
+    return Manifest.from_bytes(data, version), bytes_digest(data)
 
 
 class Kept:
