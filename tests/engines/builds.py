@@ -53,8 +53,9 @@ class Build:
 
     def _build(self) -> None:
         self.product.parent.mkdir(parents=True, exist_ok=True)
-        with self.product.with_name(f".{self.product.name}.lock").open("w") as lock:
-            # Another run of the tests may be building the same.
+        # Another run of the tests may be building the same; and Maven's own cache is not made for two at once.
+        name = "maven" if "mvn" in self.tools else self.product.name
+        with (CACHE / f".{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not self.finished:
                 command = [part.format(product=self.product) for part in self.command]

@@ -1,6 +1,6 @@
 """A real Kafka broker on loopback.
 
-`kafka` is what a test asks for: a broker of its own, which it may stop and start again.
+`kafka` is what a test asks for: a running broker, which it may stop if it starts it again.
 """
 
 import os
@@ -122,9 +122,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     begin_builds(session, "kafka", [CLASSPATH])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
-    """A running broker, for the tests of one module."""
+    """A running broker, for all tests: a topic is each test's own."""
     broker = Kafka(_classpath(), tmp_path_factory.mktemp("kafka"), _free_port())
     broker.format()
     try:

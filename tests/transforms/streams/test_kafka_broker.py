@@ -14,7 +14,8 @@ from transforms.reading.records import Fields
 from transforms.streams.kafka import KafkaStream
 from transforms.streams.kafka_client import KafkaTopic
 
-pytestmark = pytest.mark.engine
+# The broker may have to be fetched first.
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 
 @dataclass

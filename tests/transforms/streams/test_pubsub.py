@@ -15,7 +15,8 @@ from transforms.streams.messages import letter_event
 from transforms.streams.pubsub import PubSubStream, Subscription
 from transforms.streams.stream import Batch
 
-pytestmark = pytest.mark.engine
+# The server may have to be fetched first.
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 
 @dataclass
