@@ -32,6 +32,7 @@ from tierloom.document import document_hash
 from tierloom.errors import ErasureRefused, InputError, RevisionMismatch
 from tierloom.manifest import Manifest
 from tierloom.run_report import RunReport, store_report
+from tierloom.stores.probing import probe_preconditions
 from tierloom.stores.store import Store
 from tierloom.tombstones import Tombstones
 from tierloom.versions import head_version, read_head
@@ -47,12 +48,14 @@ def erase(store: Store, document_ids: Iterable[str], force: bool = False, apart:
     are ended. `apart` builds large index shards in processes of their own.
 
     Raises `ErasureRefused`, before anything is done, when a version that is to be retired is kept by a channel or
-    a lease; `InputError` without an id; `NotACollection`, and `Corrupt` or `Malformed` where what a version names
-    cannot be read.
+    a lease; `InputError` without an id; `NotACollection`, `PreconditionsIgnored`, and `Corrupt` or `Malformed` where
+    what a version names cannot be read.
     """
     ids = Ids(frozenset(document_ids))
     if not ids.every:
         raise InputError("name at least one document by its id")
+    read_head(store)
+    probe_preconditions(store)
     with BuildPool(apart) as pool:
         return _Erasure(store, ids, force, pool).run()
 

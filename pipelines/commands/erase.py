@@ -10,7 +10,6 @@ from index_builder.upkeep.receipt import Receipt
 from pipelines.commands.tables import count, size, table
 from tierloom import names
 from tierloom.stores.opening import open_store
-from tierloom.stores.probing import probe_preconditions
 from tierloom.versions import spans
 
 
@@ -26,9 +25,7 @@ def command(store: str, ids: tuple[str, ...], force: bool, as_json: bool) -> Non
     rewritten and removed, and the objects that were looked through afterwards. Exit status 1 when something is
     left that nobody could tell, such as the temporary files of a job at work: erase again when it has ended.
     """
-    opened = open_store(store)
-    probe_preconditions(opened)
-    receipt = erase(opened, ids, force)
+    receipt = erase(open_store(store), ids, force)
     click.echo(msgspec.json.encode(receipt) if as_json else table(_rows(receipt)))
     sys.exit(0 if receipt.complete else 1)
 

@@ -1,12 +1,14 @@
 """tierloom show: a manifest for people."""
 
+from collections.abc import Sequence
+
 import click
 import msgspec
 
 from pipelines.commands.tables import size, table
 from pipelines.summary import identity, tier_bytes
 from tierloom.checkpoint import Checkpoint
-from tierloom.manifest import Manifest
+from tierloom.manifest import LedgerPart, Manifest
 from tierloom.stores.opening import open_store
 from tierloom.versions import head_version, read_checkpoint, read_manifest
 
@@ -38,10 +40,17 @@ def described(manifest: Manifest, checkpoint: Checkpoint, url: str) -> str:
         ("live chunks", f"{manifest.live_chunks:,} of {sum(shard.rows for shard in manifest.vector_shards):,} rows"),
         ("dead letters", f"{sum(part.letters for part in manifest.dead_letters):,} open"),
         ("prefixes", f"{collection.prefix_dimensions} int8 components stored{untrained}"),
+        ("remembered", f"{_entries(manifest.tombstones):,} deletions, {_entries(manifest.files):,} files of sources"),
+        *(("stream", f"{cursor.source}, moved {cursor.moved} by {cursor.holder}") for cursor in manifest.cursors),
     ]
     return "\n".join(
         [f"{url} version {manifest.version}", table(rows), *_shard_lines(manifest), *_tier_lines(manifest)]
     )
+
+
+def _entries(parts: Sequence[LedgerPart]) -> int:
+    """About how many: an entry that was noted again counts again until the parts are merged."""
+    return sum(part.entries for part in parts)
 
 
 def _shard_lines(manifest: Manifest) -> list[str]:

@@ -41,16 +41,20 @@ def refused(*arguments: object, says: tuple[str, ...]) -> None:
         assert part in message, message
 
 
-@pytest.mark.parametrize("command", ["ingest", "search", "show", "verify", "dead-letters"])
+_UPKEEP = ("history", "retention", "gc", "erase")
+
+
+@pytest.mark.parametrize("command", ["ingest", "search", "show", "verify", "dead-letters", *_UPKEEP])
 def test_a_folder_that_is_no_collection(tmp_path: Path, source: Path, command: str) -> None:
-    further = {"ingest": (source,), "search": ("question",)}.get(command, ())
+    further = {"ingest": (source,), "search": ("question",), "erase": ("id",)}.get(command, ())
     for store in (tmp_path / "absent", tmp_path):
         refused(command, store, *further, says=(str(store), "holds no collection", "tierloom init"))
 
 
-@pytest.mark.parametrize("command", ["init", "ingest", "search", "show", "verify"])
+@pytest.mark.parametrize("command", ["init", "ingest", "search", "show", "verify", *_UPKEEP])
 def test_a_store_that_is_a_file(tmp_path: Path, source: Path, command: str) -> None:
-    further = {"init": ("--model", "wordllama", "--tiers", "64"), "ingest": (source,), "search": ("question",)}
+    further: dict[str, tuple[object, ...]] = {"ingest": (source,), "search": ("question",), "erase": ("id",)}
+    further["init"] = ("--model", "wordllama", "--tiers", "64")
     store = tmp_path / "file"
     store.write_text("")
     refused(command, store, *further.get(command, ()), says=(str(store), "choose another folder"))
@@ -100,6 +104,9 @@ def test_what_init_refuses(tmp_path: Path, options: tuple[str, ...], says: tuple
         ("search", "store"),
         ("search", "store", "question", "--top", "0"),
         ("show", "store", "minus"),
+        ("erase", "store"),
+        ("gc", "store", "--grace", "soon"),
+        ("history", "store", "--last", "0"),
         ("publish", "store"),
         ("show", "store", "--no-such-option"),
     ],

@@ -36,6 +36,9 @@ READING: list[tuple[str, ...]] = [
     ("show", "STORE", "--json"),
     ("verify", "STORE"),
     ("dead-letters", "STORE"),
+    ("history", "STORE"),
+    ("retention", "STORE"),
+    ("gc", "STORE", "--dry-run"),
     ("search", "--help"),
     ("--help",),
     ("--version",),
@@ -50,7 +53,7 @@ def test_reading_imports_nothing_heavy(store: Path, arguments: tuple[str, ...]) 
     assert json.loads(finished.err) == []
 
 
-@pytest.mark.parametrize("arguments", READING[:4], ids=" ".join)
+@pytest.mark.parametrize("arguments", READING[:7], ids=" ".join)
 def test_reading_works_where_the_extras_are_not_installed(store: Path, arguments: tuple[str, ...]) -> None:
     command = [store if argument == "STORE" else argument for argument in arguments]
     assert run_apart(*command, before=FORBIDDEN).out == run(*command).out
