@@ -11,11 +11,14 @@ from typing import Final
 from index_builder.build import IndexTask, build_index_shard
 from index_builder.verify import verify_index_shard
 from tierloom.column_files import ColumnFiles
+from tierloom.index_reader import SCAN_CODES
 from tierloom.manifest import IndexShard
 from tierloom.stores.store import Store
 
 # A process takes a second to start; so many rows are built in a tenth of that.
 SMALL_ROWS: Final = 4096
+# Of a graph that is scanned the build is over before its bytes are in a bucket: there, others may begin meanwhile.
+_SCANNED_AT_ONCE: Final = 4
 
 
 class Stopped(Exception):
@@ -33,6 +36,7 @@ class BuildPool:
 
     def __init__(self, apart: bool = True) -> None:
         self.processes = len(os.sched_getaffinity(0))
+        self._scanned = ThreadPoolExecutor(_SCANNED_AT_ONCE, thread_name_prefix="build")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="build")
         # A process is started when the first large task asks for it.
         self._large: Executor = self._thread
@@ -41,12 +45,15 @@ class BuildPool:
 
     def executor_for(self, task: IndexTask) -> Executor:
         rows = sum(shard.rows for shard in task.vector_shards)
+        if rows <= SCAN_CODES:
+            return self._scanned
         return self._thread if rows <= SMALL_ROWS else self._large
 
     def close(self) -> None:
         """Wait for what is under way, and start nothing more."""
         self._large.shutdown(cancel_futures=True)
         self._thread.shutdown(cancel_futures=True)
+        self._scanned.shutdown(cancel_futures=True)
 
     def __enter__(self) -> "BuildPool":
         return self
