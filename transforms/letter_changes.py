@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from tierloom.dead_letter import DeadLetter
 from tierloom.letters import read_letters, store_letters
@@ -55,6 +56,7 @@ class LetterChanges:
 
 
 _Letters = Mapping[str, DeadLetter]
+_GROWTH: Final = 2
 
 
 def change_letters(
@@ -74,12 +76,24 @@ def change_letters(
     remaining = {id_: x for id_, x in candidates.items() if not (after.answers(x) or after.outdates(x))}
     kept = tuple(part for part, letters in parts.items() if all(letter.letter_id in remaining for letter in letters))
     unmoved = {letter.letter_id for part in kept for letter in parts[part]}
+    moved = {id_: letter for id_, letter in remaining.items() if id_ not in unmoved}
+    kept, rewritten = _folded(kept, moved, parts)
     return LetterChanges(
         kept=kept,
-        rewritten=tuple(letter for id_, letter in remaining.items() if id_ not in unmoved),
+        rewritten=rewritten,
         changed=remaining.keys() != opened.keys(),
         counts=_count(outcome, opened, candidates, remaining, before, after),
     )
+
+
+def _folded(
+    kept: tuple[DeadLetters, ...], moved: _Letters, letters_of: Mapping[DeadLetters, Sequence[DeadLetter]]
+) -> tuple[tuple[DeadLetters, ...], tuple[DeadLetter, ...]]:
+    """Small parts join what makes a new one, so that their number stays logarithmic (as in `tierloom.ledger`)."""
+    while moved and kept and kept[-1].letters <= _GROWTH * len(moved):
+        moved = {**_by_id(letters_of[kept[-1]]), **moved}
+        kept = kept[:-1]
+    return kept, tuple(moved.values())
 
 
 def _by_id(letters: Iterable[DeadLetter]) -> dict[str, DeadLetter]:

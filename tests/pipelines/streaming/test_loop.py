@@ -135,6 +135,17 @@ def test_a_stream_that_lost_its_cursor_to_another_is_told_and_publishes_nothing(
     assert_whole(store)
 
 
+def test_letters_of_many_versions_lie_in_few_parts(store: Path) -> None:
+    unreadable = [DeadLetter("read", "invalid-json", "not JSON", SOURCE, offset=n) for n in range(20)]
+    follow(store, Scripted(unreadable, at_once=1), Pace(max_batch=1, interval=0.0))
+    head = head_of(store)
+    assert head.version == 20
+    assert sum(part.letters for part in head.dead_letters) == 20
+    assert len(head.dead_letters) <= 5
+    assert (head.documents.documents_in, head.documents.dead_lettered) == (20, 20)
+    assert_whole(store)
+
+
 def test_what_fails_of_the_store_is_tried_again_and_published_once(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
