@@ -11,6 +11,7 @@ from tierloom import names
 from tierloom.channel import move_channel, read_channel
 from tierloom.errors import AlreadyExists, CommitConflict, InputError, RevisionMismatch
 from tierloom.manifest import Manifest
+from tierloom.manifest_checks import checked_manifest
 from tierloom.stores.store import Store
 from tierloom.versions import read_head, read_manifest
 
@@ -26,7 +27,7 @@ def commit(store: Store, change: Callable[[Manifest], Manifest | None]) -> Manif
     `change` is given the head and answers with its successor (but for `parent`, which is set here), or None when
     there is nothing to publish: then the head is returned. It is asked again after each lost race, with the new
     head. Raises `CommitConflict` after `MAX_RACES` of them, or when an object that the successor names is not there any
-    more, and whatever `Manifest.from_bytes` has against the successor.
+    more, and whatever `checked_manifest` has against the successor.
     """
     for _ in range(MAX_RACES):
         head = read_head(store)
@@ -87,7 +88,7 @@ def _take_back(store: Store, created: Manifest) -> None:
 def _readable(manifest: Manifest) -> bytes:
     """The bytes of a manifest, if readers will take them: one that they refuse would lock everyone out for good."""
     data = manifest.to_bytes()
-    Manifest.from_bytes(data, manifest.version)
+    checked_manifest(data, manifest.version)
     return data
 
 

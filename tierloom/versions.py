@@ -11,6 +11,7 @@ from tierloom.channel import read_channel
 from tierloom.checkpoint import Checkpoint
 from tierloom.errors import InputError, NotACollection, NotFound
 from tierloom.manifest import Manifest
+from tierloom.manifest_checks import checked_manifest
 from tierloom.stores.store import Store
 
 
@@ -41,7 +42,7 @@ def _hint(store: Store) -> int:
 def read_manifest(store: Store, version: int) -> Manifest:
     """The manifest of a version. Raises `InputError` when there is no such version, or none any more."""
     try:
-        return Manifest.from_bytes(store.read(names.manifest(version)), version)
+        return checked_manifest(store.read(names.manifest(version)), version)
     except NotFound as error:
         newest = head_version(store)
         if not 0 <= version <= newest:
@@ -55,7 +56,7 @@ def read_head(store: Store) -> Manifest:
     while True:
         version = head_version(store)
         try:
-            return Manifest.from_bytes(store.read(names.manifest(version)), version)
+            return checked_manifest(store.read(names.manifest(version)), version)
         except NotFound:
             # Newer versions took its place in this very moment.
             continue

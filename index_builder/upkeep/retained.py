@@ -9,6 +9,7 @@ from tierloom import names
 from tierloom.digest import bytes_digest
 from tierloom.errors import NotFound
 from tierloom.manifest import Manifest, Retention
+from tierloom.manifest_checks import checked_manifest
 from tierloom.stores.store import Listed, Store
 
 
@@ -24,7 +25,7 @@ def retained_manifests(
     """The first version, the newest ones, the young ones, and those that somebody holds, ascending.
 
     `head` is the newest version, `held` those that a channel names or a lease keeps, `now` seconds since 1970. Raises
-    what `Manifest.from_bytes` has against any of them: who cannot read a version does not know what it needs.
+    what `checked_manifest` has against any of them: who cannot read a version does not know what it needs.
     """
     for_sure = {version for version in stored if version == 0 or version > head - retention.versions or version in held}
     cutoff = now - retention.versions_seconds
@@ -53,7 +54,7 @@ def _read(store: Store, version: int) -> tuple[Manifest, str] | None:
         data = store.read(names.manifest(version))
     except NotFound:
         return None
-    return Manifest.from_bytes(data, version), bytes_digest(data)
+    return checked_manifest(data, version), bytes_digest(data)
 
 
 class Kept:

@@ -1,0 +1,93 @@
+"""Reading a manifest as strictly as it was written: what does not fit together is refused by name."""
+
+from itertools import pairwise
+from typing import Final
+
+from tierloom import names
+from tierloom.errors import CheckpointMismatch, Malformed
+from tierloom.manifest import FORMAT, IndexShard, Manifest, VectorShard
+from tierloom.sealed import unseal
+
+
+def checked_manifest(data: bytes, version: int) -> Manifest:
+    """The manifest stored as `version`.
+
+    Raises `Malformed`, `Corrupt`, `FormatTooNew` or `CheckpointMismatch`, each naming the member at fault.
+    """
+    name = names.manifest(version)
+    manifest = unseal(data, Manifest, name, FORMAT)
+    if manifest.version != version:
+        raise Malformed(f"{name}: states version {manifest.version}")
+    for refuse in _CHECKS:
+        refuse(manifest, name)
+    return manifest
+
+
+def _refuse_unsafe_paths(manifest: Manifest, name: str) -> None:
+    for stored in manifest.objects():
+        if not names.is_safe(stored.path):
+            raise Malformed(f"{name}: path {stored.path!r} is not a plain relative name")
+
+
+def _refuse_mixed_checkpoints(manifest: Manifest, name: str) -> None:
+    own = manifest.collection.checkpoint
+    shards: tuple[VectorShard | IndexShard, ...] = (*manifest.vector_shards, *manifest.index_shards)
+    for shard in shards:
+        if shard.checkpoint != own:
+            raise CheckpointMismatch(f"{name}: {shard.path} was made by checkpoint {shard.checkpoint}, not by {own}")
+
+
+def _refuse_uncovered_shards(manifest: Manifest, name: str) -> None:
+    """Each vector shard must be there once, and in each tier exactly once."""
+    stored = sorted(shard.path for shard in manifest.vector_shards)
+    if twice := _repeated(stored):
+        raise Malformed(f"{name}: names the vector shards {twice[:3]} more than once")
+    for tier in manifest.collection.tiers:
+        indexed = sorted(path for shard in manifest.index_shards_of(tier.name) for path in shard.vector_shards)
+        if indexed != stored:
+            odd = sorted(set(stored) ^ set(indexed)) or _repeated(indexed)
+            raise Malformed(f"{name}: tier {tier.name} does not cover each vector shard exactly once: {odd[:3]}")
+
+
+def _repeated(ordered: list[str]) -> list[str]:
+    return [path for path, following in pairwise(ordered) if path == following]
+
+
+def _refuse_unfit_counts(manifest: Manifest, name: str) -> None:
+    """Dead rows must be rows of their shard, and an index shard must hold each row once, as a code or an alias."""
+    for shard in manifest.vector_shards:
+        if shard.live_rows < 0:
+            raise Malformed(f"{name}: {shard.path} has {shard.rows} rows, of which {shard.rows - shard.live_rows} dead")
+    rows = {shard.path: shard.rows for shard in manifest.vector_shards}
+    for index in manifest.index_shards:
+        held = index.codes + (index.aliases.pairs if index.aliases else 0)
+        stored = sum(rows[path] for path in index.vector_shards)
+        if held != stored:
+            raise Malformed(f"{name}: {index.path} holds {held} rows, its vector shards {stored}")
+
+
+def _refuse_odd_tiers(manifest: Manifest, name: str) -> None:
+    """An index shard must be of a tier of the collection, in its dimensions."""
+    dimensions = {tier.name: tier.dimensions for tier in manifest.collection.tiers}
+    for index in manifest.index_shards:
+        if index.parameters.dimensions != dimensions.get(index.tier):
+            raise Malformed(
+                f"{name}: {index.path} has {index.parameters.dimensions} dimensions in tier {index.tier!r}; "
+                f"the collection's tiers have {dimensions}"
+            )
+
+
+def _refuse_broken_chain(manifest: Manifest, name: str) -> None:
+    """Every version but the first has a parent."""
+    if (manifest.parent is None) != (manifest.version == 0):
+        raise Malformed(f"{name}: states parent {manifest.parent}")
+
+
+_CHECKS: Final = (
+    _refuse_unsafe_paths,
+    _refuse_mixed_checkpoints,
+    _refuse_odd_tiers,
+    _refuse_uncovered_shards,
+    _refuse_unfit_counts,
+    _refuse_broken_chain,
+)
