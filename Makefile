@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check bench lock clean
+.PHONY: help demo test test-fast check torture bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ check: $(SETUP) ## lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+torture: $(SETUP) ## kill, refuse and race at every point there is: hours; seeds are printed
+	$(BIN)/python -m tests.torture
 
 bench: $(SETUP) ## measure every claim of speed and memory, at sizes for a first look
 	$(BIN)/python -m benchmarks

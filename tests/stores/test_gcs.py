@@ -1,7 +1,6 @@
 """The contract on a bucket of a real server, and what a network can do wrong."""
 
 import contextlib
-import io
 import os
 import re
 import resource
@@ -12,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPResponse
 
 from tests.engines.gcs_server import GcsBucket
 from tests.stores.contract import StoreContract
+from tests.stores.faulty_network import Answer, Fault, answer_with, cut_answer, lose_answer, none, with_body
 from tierloom.errors import AlreadyExists, PreconditionsIgnored, RevisionMismatch, StoreError
 from tierloom.stores import gcs
 from tierloom.stores.gcs import GcsStore
@@ -45,9 +43,6 @@ class TestGcsStore(StoreContract):
         return self.bucket.get(f"some/prefix/{name}")
 
 
-Answer = Callable[[PreparedRequest], Response]
-Fault = Callable[[PreparedRequest, Answer], Response]
-
 SMALL = b"small" * 1000
 # Three requests of a resumable upload.
 LARGE = bytes(range(256)) * (20 << 12)
@@ -70,25 +65,6 @@ class FaultyNetwork(HTTPAdapter):
         return self.faults.pop(0)(request, answer) if self.faults else answer(request)
 
 
-def none(request: PreparedRequest, answer: Answer) -> Response:
-    return answer(request)
-
-
-def lose_answer(request: PreparedRequest, answer: Answer) -> Response:
-    assert answer(request).content is not None
-    raise requests.ConnectionError("the answer was lost")
-
-
-def answer_with(status: int) -> Fault:
-    def fault(request: PreparedRequest, answer: Answer) -> Response:
-        response = Response()
-        response.status_code, response.request, response.url = status, request, request.url or ""
-        response._content = b'{"error": {"message": "said the server"}}'
-        return response
-
-    return fault
-
-
 def change_request(request: PreparedRequest, answer: Answer) -> Response:
     assert isinstance(request.body, bytes)
     request.body = request.body.replace(b"smallsmall", b"smellsmall", 1)
@@ -97,13 +73,7 @@ def change_request(request: PreparedRequest, answer: Answer) -> Response:
 
 def change_answer(request: PreparedRequest, answer: Answer) -> Response:
     response = answer(request)
-    return _with_body(response, response.content[:-1] + bytes([response.content[-1] ^ 1]))
-
-
-def cut_answer(request: PreparedRequest, answer: Answer) -> Response:
-    """The connection ends in the middle."""
-    response = answer(request)
-    return _with_body(response, response.content[: len(response.content) // 2])
+    return with_body(response, response.content[:-1] + bytes([response.content[-1] ^ 1]))
 
 
 def shorten_answer(request: PreparedRequest, answer: Answer) -> Response:
@@ -111,7 +81,7 @@ def shorten_answer(request: PreparedRequest, answer: Answer) -> Response:
     response = answer(request)
     half = len(response.content) // 2
     response.headers["Content-Length"] = str(half)
-    return _with_body(response, response.content[:half])
+    return with_body(response, response.content[:half])
 
 
 def drop_precondition(request: PreparedRequest, answer: Answer) -> Response:
@@ -120,12 +90,6 @@ def drop_precondition(request: PreparedRequest, answer: Answer) -> Response:
     request.url, dropped = re.subn("&ifGenerationMatch=0", "", request.url)
     assert dropped
     return answer(request)
-
-
-def _with_body(response: Response, body: bytes) -> Response:
-    response.raw = HTTPResponse(io.BytesIO(body), headers=dict(response.headers), preload_content=False)
-    response._content, response._content_consumed = False, False
-    return response
 
 
 def meanwhile(deed: Callable[[], object], fault: Fault = none) -> Fault:

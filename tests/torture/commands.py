@@ -14,6 +14,7 @@ from typing import Self
 
 from tests.pipelines.command_line import ROOT
 from tests.stores.faulty import Counter, Fault
+from tests.stores.faulty_network import Weather
 from tests.torture.zygote import Order
 
 
@@ -58,12 +59,17 @@ class Commands:
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert _line(self._zygote) == "ready"
+        if _line(self._zygote) != "ready":
+            self._end()
+            raise AssertionError("the commands could not be imported: see above")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self._zygote.kill()
         self._zygote.communicate()
 
@@ -72,7 +78,7 @@ class Commands:
         """Counts the calls of the command that was last given a fault."""
         return Counter(self._folder / "calls")
 
-    def start(self, *arguments: object, fault: Fault | None = None) -> Running:
+    def start(self, *arguments: object, fault: Fault | None = None, weather: Weather | None = None) -> Running:
         self.counter.path.unlink(missing_ok=True)
         order = Order(
             tuple(map(str, arguments)),
@@ -80,14 +86,15 @@ class Commands:
             self._folder / "stderr",
             self.counter if fault else None,
             fault,
+            weather,
         )
         assert self._zygote.stdin
         self._zygote.stdin.write(base64.b64encode(pickle.dumps(order)).decode() + "\n")
         self._zygote.stdin.flush()
         return Running(int(_line(self._zygote)), order, self._zygote)
 
-    def run(self, *arguments: object, fault: Fault | None = None) -> Ended:
-        return self.start(*arguments, fault=fault).wait()
+    def run(self, *arguments: object, fault: Fault | None = None, weather: Weather | None = None) -> Ended:
+        return self.start(*arguments, fault=fault, weather=weather).wait()
 
     def ok(self, *arguments: object, fault: Fault | None = None) -> str:
         """What a command prints that must succeed."""

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Final
 
 import tierloom
@@ -75,13 +74,13 @@ class Losses:
             setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
 
-def losses_of(store: Path, version: int, truth: Truth) -> Losses:
+def losses_of(store: object, version: int, truth: Truth) -> Losses:
     """What is wrong with a version that should hold this."""
     found = Losses()
     for problem in audit(open_store(str(store)), version).problems:
         found.torn += 1
         found.notes.append(f"version {version}: {problem}")
-    with tierloom.open(store, version) as snapshot:
+    with tierloom.open(str(store), version) as snapshot:
         wanted = chunks_of(truth)
         _compare(found, f"version {version}", live_in(snapshot), wanted)
         for tier in snapshot.manifest.collection.tiers:
@@ -120,16 +119,16 @@ def _check_counts(found: Losses, manifest: Manifest, truth: Truth) -> None:
         found.notes.append(f"version {manifest.version}: counts {counts} of {live} live documents")
 
 
-def head_losses(store: Path, allowed: Sequence[Truth]) -> Losses:
+def head_losses(store: object, allowed: Sequence[Truth]) -> Losses:
     """What is wrong with the newest version, which should hold one of these."""
     version = max(stored_versions(open_store(str(store))))
-    with tierloom.open(store, version) as snapshot:
+    with tierloom.open(str(store), version) as snapshot:
         live = live_in(snapshot)
     held = min(allowed, key=lambda truth: ((chunks_of(truth) - live) + (live - chunks_of(truth))).total())
     return losses_of(store, version, held)
 
 
-def history_losses(store: Path, history: Mapping[int, Truth]) -> Losses:
+def history_losses(store: object, history: Mapping[int, Truth]) -> Losses:
     """What is wrong with the versions that were published before."""
     found = Losses()
     for version in stored_versions(open_store(str(store))):

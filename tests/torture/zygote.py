@@ -5,6 +5,7 @@ status. Forking is safe here: this process has one thread, and never runs a comm
 """
 
 import base64
+import logging
 import os
 import pickle
 import sys
@@ -13,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from unittest import mock
 
-import tierloom.embedders.openai_compatible  # noqa: F401 -- imported late, and taking long
 from pipelines import cli
 from tests.stores.faulty import Counter, Fault, FaultyStore
+from tests.stores.faulty_network import StormyNetwork, Weather
 from tierloom.stores import opening
 from tierloom.stores.local import LocalStore
 
@@ -29,11 +30,14 @@ class Order:
     errors: Path
     counter: Counter | None = None
     fault: Fault | None = None
+    weather: Weather | None = None
 
 
 def main() -> None:
-    for name in cli.COMMANDS:
-        import_module(f"pipelines.commands.{name.replace('-', '_')}")
+    # As the command line does: what Beam has to say while it is imported is not for us.
+    logging.basicConfig(level=logging.ERROR)
+    for name in ("pipelines.running", "tierloom.embedders.openai_compatible", *map(_module, cli.COMMANDS)):
+        import_module(name)
     print("ready", flush=True)
     for line in sys.stdin:
         child = os.fork()
@@ -45,6 +49,10 @@ def main() -> None:
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
+def _module(command: str) -> str:
+    return f"pipelines.commands.{command.replace('-', '_')}"
+
+
 def _carry_out(order: Order) -> None:
     """Be the command, and end."""
     for path, descriptor in ((order.output, 1), (order.errors, 2)):
@@ -52,6 +60,8 @@ def _carry_out(order: Order) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     if order.counter and order.fault:
         _put_between(order.counter, order.fault)
+    if order.weather:
+        _raise_storm(order.weather)
     sys.argv = ["tierloom", *order.arguments]
     status = 0
     try:
@@ -64,6 +74,15 @@ def _carry_out(order: Order) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def _raise_storm(weather: Weather) -> None:
+    """What goes to the server of the bucket goes through bad weather, and is tried again without long waits."""
+    # Here, for it takes long to load, and few commands need it.
+    from tierloom.stores import gcs
+
+    gcs.client()._http.mount(os.environ["STORAGE_EMULATOR_HOST"], StormyNetwork(weather))
+    mock.patch.object(gcs, "RETRY", gcs.RETRY.with_delay(initial=0.001, maximum=0.01)).start()
 
 
 def _put_between(counter: Counter, fault: Fault) -> None:
