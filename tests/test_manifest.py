@@ -10,13 +10,16 @@ from tests.small_shards import CHECKPOINT, collection_of, first_manifest
 from tierloom.errors import CheckpointMismatch, Corrupt, FormatTooNew, Malformed, TierloomError
 from tierloom.manifest import (
     Aliases,
+    Cursor,
     DeadLetters,
     Deletes,
     DocumentCounts,
     Footer,
     IndexParameters,
     IndexShard,
+    LedgerPart,
     Manifest,
+    Retention,
     RunRecord,
     VectorShard,
     common_checkpoint,
@@ -74,6 +77,12 @@ WHOLE = Manifest(
     ),
     dead_letters=(DeadLetters(path="dead-letters/r/0.jsonl", bytes=4, sha256=_SHA, letters=1),),
     documents=DocumentCounts(documents_in=3, live=2, dead_lettered=1),
+    tombstones=(LedgerPart(path="tombstones/t.parquet", bytes=4, sha256=_SHA, entries=3, noted_until=7),),
+    files=(LedgerPart(path="files/f.parquet", bytes=4, sha256=_SHA, entries=1, noted_until=7),),
+    cursors=(
+        Cursor(source="kafka://host:9092/topic", positions={"0": 41}, holder="here", moved="2026-01-01T00:00:00Z"),
+    ),
+    retention=Retention(deletions_seconds=60, versions=3, versions_seconds=0),
 )
 
 
@@ -160,6 +169,10 @@ def test_every_flipped_byte_of_a_full_manifest_is_refused() -> None:
         (("collection", "tiers"), [], r"\$\.collection\.tiers"),
         (("collection", "tiers", 0, "name"), "../x", r"\$\.collection\.tiers\[0\]\.name"),
         (("collection", "tiers", 0, "name"), "4\n", r"\$\.collection\.tiers\[0\]\.name"),
+        (("tombstones", 0, "entries"), 0, r"\$\.tombstones\[0\]\.entries"),
+        (("cursors", 0, "positions"), {"0": "x"}, r"\$\.cursors\[0\]\.positions"),
+        (("retention", "versions"), 0, r"\$\.retention\.versions"),
+        (("parent",), "ab", r"\$\.parent"),
         (("format",), 0, r"\$\.format"),
         (("created",), None, r"\$\.created"),
     ],
@@ -196,6 +209,8 @@ _PATHS: list[tuple[str | int, ...]] = [
     ("index_shards", 0, "path"),
     ("index_shards", 0, "aliases", "path"),
     ("dead_letters", 0, "path"),
+    ("tombstones", 0, "path"),
+    ("files", 0, "path"),
 ]
 
 
@@ -205,6 +220,16 @@ def test_a_path_that_leaves_the_store_is_refused_by_name(place: tuple[str | int,
     with pytest.raises(Malformed) as refused:
         checked_manifest(changed(put(path, *place)), 12)
     assert f"path {path!r} is not a plain relative name" in str(refused.value)
+
+
+def test_a_version_without_a_parent_is_refused() -> None:
+    with pytest.raises(Malformed, match="states parent None"):
+        checked_manifest(changed(put(None, "parent")), 12)
+
+
+def test_a_cursor_is_found_by_its_source() -> None:
+    assert WHOLE.cursor_of("kafka://host:9092/topic") == WHOLE.cursors[0]
+    assert WHOLE.cursor_of("kafka://host:9092/other") is None
 
 
 @pytest.mark.parametrize("place", [("vector_shards", 1), ("index_shards", 2)])
