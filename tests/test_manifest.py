@@ -120,12 +120,14 @@ def test_what_a_manifest_says_of_itself() -> None:
     assert sorted(stored.path for stored in WHOLE.objects()) == [
         "dead-letters/r/0.jsonl",
         "deletes/2.roaring",
+        "files/f.parquet",
         "indexes/4/2-6.aliases",
         "indexes/4/2-6.usearch",
         "indexes/8/1-3.usearch",
         "indexes/8/1-5.usearch",
         "shards/a.parquet",
         "shards/b.parquet",
+        "tombstones/t.parquet",
     ]
 
 
