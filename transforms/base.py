@@ -1,5 +1,6 @@
 """The version that events are compared with, open in a worker."""
 
+import threading
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
 
@@ -60,15 +61,16 @@ class _Bases:
         self._store = open_store(url)
         self.shards = LiveShards(ColumnFiles(self._store))
         self._open: tuple[int, Base] | None = None
+        self._lock = threading.Lock()
 
     def at(self, version: int | None) -> Base:
         wanted = head_version(self._store) if version is None else version
-        opened = self._open
-        if opened is None or opened[0] != wanted:
-            manifest = read_manifest(self._store, wanted)
-            opened = wanted, Base(manifest, self.shards.of(manifest), self.shards.files)
-            self._open = opened
-        return opened[1]
+        # A worker's threads may ask at the same time.
+        with self._lock:
+            if self._open is None or self._open[0] != wanted:
+                manifest = read_manifest(self._store, wanted)
+                self._open = wanted, Base(manifest, self.shards.of(manifest), self.shards.files)
+            return self._open[1]
 
 
 @lru_cache(maxsize=4)

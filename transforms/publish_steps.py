@@ -7,9 +7,10 @@ live, and the processes that build.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from index_builder.build import plan_index_tasks
-from index_builder.build_pool import BuildPool, VerifiedBuilds
+from index_builder.build import build_index_shard, plan_index_tasks
+from index_builder.build_pool import BuildPool
 from index_builder.merge import merge_vector_shards
+from index_builder.verify import verify_index_shard
 from tierloom.column_files import ColumnFiles
 from tierloom.letters import read_letters
 from tierloom.manifest import IndexShard, VectorShard
@@ -28,11 +29,12 @@ from transforms.publish import Publisher
 class PublishSteps:
     """Publishes one run after the other. For one thread."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, shards: LiveShards | None = None) -> None:
+        """`shards` are what the same thread has open already."""
         self._job = job
         self._store = open_store(job.store)
         self._builds = BuildPool()
-        self._shards = LiveShards(ColumnFiles(self._store))
+        self._shards = shards or LiveShards(ColumnFiles(self._store))
 
     def publish(
         self,
@@ -60,11 +62,15 @@ class PublishSteps:
         """Let go of threads and processes."""
         self._builds.close()
 
-    def _index_shards(self, merged: Sequence[VectorShard]) -> tuple[IndexShard, ...]:
+    def _index_shards(self, merged: Sequence[VectorShard]) -> list[IndexShard]:
         """Built and verified, in the order of the tiers."""
         collection = self._job.collection
         tasks = plan_index_tasks(collection.tiers, merged, collection.sizes.index_shard_rows)
-        return VerifiedBuilds(self._store, self._builds).of(tasks)
+        under_way = [self._builds.executor_for(task).submit(build_index_shard, task, self._store) for task in tasks]
+        built = [future.result() for future in under_way]
+        for task, index in zip(tasks, built, strict=True):
+            verify_index_shard(index, task.vector_shards, self._shards.files)
+        return built
 
 
 def _placed(outcomes: Sequence[BundleOutcome]) -> list[ShardReceipt]:
