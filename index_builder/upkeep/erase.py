@@ -20,7 +20,15 @@ from index_builder.build_pool import BuildPool, VerifiedBuilds
 from index_builder.upkeep.at_once import of_each
 from index_builder.upkeep.holders import Holders, read_holders
 from index_builder.upkeep.naming import Ids
-from index_builder.upkeep.receipt import ErasedDocument, Receipt, Removed, Rewritten, Scanned, store_receipt
+from index_builder.upkeep.receipt import (
+    ErasedDocument,
+    Receipt,
+    Removed,
+    Rewritten,
+    Scanned,
+    read_receipts,
+    store_receipt,
+)
 from index_builder.upkeep.retained import Kept, read_manifests, stored_manifests
 from index_builder.upkeep.scratch import remove_entry, scratch_entries
 from index_builder.upkeep.survey import IDLE_SECONDS, Survey, Surveyor
@@ -74,6 +82,7 @@ class _Erasure:
         self._removed: dict[str, int] = {}
 
     def run(self) -> Receipt:
+        before = self._deleted_before()
         survey = self._surveyor.survey()
         for _ in range(_ROUNDS):
             if not self._due(survey):
@@ -83,15 +92,36 @@ class _Erasure:
             self._retire(survey)
             self._remove(survey)
             survey = self._surveyor.survey()
-        receipt = self._receipt(survey, self._left_in_scratch())
+        # What was deleted and is in no vector shard any more may still be in index shards that were made of those.
+        doubted = survey.young if before - survey.embedded else ()
+        receipt = self._receipt(survey, (*doubted, *self._left_in_scratch()))
         store_receipt(receipt, self._store)
         return receipt
 
+    def _deleted_before(self) -> set[str]:
+        """The documents that are known to have been deleted, and were not erased since."""
+        deleted = self._deletions()
+        erased = {
+            (document.hash, document.sequence)
+            for receipt in read_receipts(self._store)
+            for document in receipt.documents
+            if not receipt.remaining
+        }
+        return {
+            document_id
+            for document_id, sequence in deleted.items()
+            if sequence is not None and (document_hash(document_id).hex(), sequence) not in erased
+        }
+
+    def _deletions(self) -> dict[str, int | None]:
+        """The sequence at which the newest version remembers each document deleted."""
+        tombstones = Tombstones(read_head(self._store).tombstones, ColumnFiles(self._store))
+        return {document_id: tombstones.sequence_of(document_id) for document_id in self._ids.every}
+
     def _due(self, survey: Survey) -> bool:
-        head = read_head(self._store)
-        deleted = Tombstones(head.tombstones, ColumnFiles(self._store)).sequence_of
+        deleted = self._deletions()
         return bool(survey.tainted) or any(
-            (gone := deleted(document_id)) is None or gone < sequence
+            (gone := deleted[document_id]) is None or gone < sequence
             for document_id, sequence in survey.sequences.items()
         )
 
@@ -172,15 +202,15 @@ class _Erasure:
                 self._removed[f"{entry.path.parent.name}/{entry.path.name}"] = entry.bytes
         return tuple(f"{entry.path.parent.name}/{entry.path.name}" for entry in entries if entry.used >= cutoff)
 
-    def _receipt(self, survey: Survey, temporary: tuple[str, ...]) -> Receipt:
+    def _receipt(self, survey: Survey, unproven: tuple[str, ...]) -> Receipt:
         return Receipt(
             run=self._runs[0] if self._runs else uuid.uuid4().hex,
             created=now(),
             writer=writer(),
             version=survey.version,
             documents=tuple(
-                ErasedDocument(document_hash(document_id).hex(), document_id in survey.found)
-                for document_id in sorted(self._ids.every)
+                ErasedDocument(document_hash(document_id).hex(), document_id in survey.found, sequence)
+                for document_id, sequence in sorted(self._deletions().items())
             ),
             rewritten=tuple(one for _, one in sorted(self._rewritten.items())),
             rebuilt=tuple(sorted(self._rebuilt)),
@@ -188,6 +218,6 @@ class _Erasure:
             removed=tuple(Removed(path, length) for path, length in sorted(self._removed.items())),
             scanned=tuple(Scanned(x.name, x.bytes, x.sha256) for x in survey.looks if x.name not in survey.tainted),
             mentioning=tuple(look.name for look in survey.looks if look.said),
-            unproven=(*survey.unproven, *temporary),
+            unproven=unproven,
             remaining=tuple(sorted(survey.tainted)),
         )

@@ -52,18 +52,15 @@ class Look:
 
 
 class Looker:
-    """Looks into objects of one store. Safe to use from several threads."""
+    """Looks into objects of one store. Safe to use from several threads. `embedded` are the documents of which rows
+    were found: their codes are known."""
 
     def __init__(self, store: Store, ids: Ids) -> None:
         self._store = store
         self._ids = ids
         # The codes of rows that were found: int8 (P,) each, as bytes.
         self._codes: set[bytes] = set()
-
-    @property
-    def has_codes(self) -> bool:
-        """Whether there is anything to search index shards for."""
-        return bool(self._codes)
+        self.embedded: set[str] = set()
 
     def look(self, listed: Listed, stored: StoredObject | None) -> Look | None:
         """What an object says; `stored` is what a version says of it, if one does. None if it is gone.
@@ -114,6 +111,7 @@ class Looker:
         rows, letters = self._ids.rows_of(shard), self._ids.letters_in_notes(shard)
         self._codes |= {code.tobytes() for code in shard.gather("prefix", rows)}
         ids = shard.read(("document_id",), rows)["document_id"].to_pylist() if len(rows) else []
+        self.embedded.update(ids)
         events = [*zip(ids, shard.gather("sequence", rows).tolist(), strict=True), *_events(letters)]
         return self._look_of(listed, sha256, letters, events)
 

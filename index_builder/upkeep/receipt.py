@@ -1,5 +1,6 @@
 """The receipt of an erasure: what was rewritten and removed, and what was looked through afterwards."""
 
+from collections.abc import Iterator
 from typing import Final, Literal
 
 import msgspec
@@ -14,10 +15,11 @@ FORMAT: Final = 1
 
 class ErasedDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A document by the hash of its id (`tierloom.document.document_hash`, in hexadecimal); `found` tells if anything
-    in the store was about it."""
+    in the store was about it. It is deleted at `sequence`; None if nothing ever had one."""
 
     hash: str
     found: bool
+    sequence: int | None
 
 
 class Rewritten(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,7 +80,7 @@ def store_receipt(receipt: Receipt, store: Store) -> None:
     store.create(names.erasure(receipt.run), seal(receipt))
 
 
-def read_receipt(run: str, store: Store) -> Receipt:
-    """Raises `NotFound`, `Corrupt` or `Malformed`."""
-    name = names.erasure(run)
-    return unseal(store.read(name), Receipt, name, FORMAT)
+def read_receipts(store: Store) -> Iterator[Receipt]:
+    """Every receipt that there is. Raises `Corrupt` or `Malformed`."""
+    for listed in store.list(names.ERASURES):
+        yield unseal(store.read(listed.name), Receipt, listed.name, FORMAT)

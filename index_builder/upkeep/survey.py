@@ -30,8 +30,9 @@ class Survey:
     """What a store holds of some documents. `version` is the newest one there was when it began.
 
     `held` are the objects that have an id, `tainted` those and all that was made of them, `versions` those that name
-    any of them. `listed` is every object. Of `unproven` ones nobody can tell, for somebody is at work on them.
-    `found` are the documents that anything was about, and `sequences` the newest of those that have one.
+    any of them. `listed` is every object. `found` are the documents that anything was about, `sequences` the newest of
+    those that have one, `embedded` those of which rows were found: for no others could `young` index shards, that no
+    version names, be searched.
     """
 
     version: int
@@ -39,10 +40,11 @@ class Survey:
     held: frozenset[str]
     tainted: frozenset[str]
     versions: frozenset[int]
-    unproven: tuple[str, ...]
+    young: tuple[str, ...]
     listed: dict[str, Listed]
     found: frozenset[str]
     sequences: dict[str, int]
+    embedded: frozenset[str]
 
 
 class Surveyor:
@@ -66,17 +68,18 @@ class Surveyor:
         looks = self._looks([one for one in listed.values() if one.name.startswith(LOOKED_INTO)], stored)
         held = frozenset(look.name for look in looks if look.holds)
         tainted, touched = self._tainted(held, versions)
-        odd, unproven, unnamed = self._unnamed_indexes(listed.values(), kept, tainted)
+        odd, unnamed = self._unnamed_indexes(listed.values(), kept, tainted)
         return Survey(
             version=max(kept.versions),
             looks=(*looks, *unnamed),
             held=held,
             tainted=tainted | odd,
             versions=touched,
-            unproven=unproven,
+            young=tuple(look.name for look in unnamed if not look.holds),
             listed=listed,
             found=frozenset(self._found),
             sequences=dict(self.sequences),
+            embedded=frozenset(self._looker.embedded),
         )
 
     def _looks(self, listed: list[Listed], stored: dict[str, StoredObject]) -> list[Look]:
@@ -104,9 +107,8 @@ class Surveyor:
 
     def _unnamed_indexes(
         self, listed: Iterable[Listed], kept: Kept, tainted: frozenset[str]
-    ) -> tuple[frozenset[str], tuple[str, ...], list[Look]]:
-        """Index shards that no version names: those that are to go, those that somebody may be at work on and that
-        nobody can search, and those that were searched."""
+    ) -> tuple[frozenset[str], list[Look]]:
+        """Index shards that no version names: those that are to go, and the young ones, that were searched."""
         unnamed = [
             one
             for one in listed
@@ -117,8 +119,7 @@ class Surveyor:
         idle = {one.name for one in unnamed if one.modified < cutoff}
         looks = [look for one in unnamed if one.name not in idle and (look := self._looker.look_for_codes(one))]
         going = idle | {look.name for look in looks if look.holds}
-        unproven = tuple(look.name for look in looks if not look.holds and not self._looker.has_codes)
-        return frozenset(going), unproven, looks
+        return frozenset(going), looks
 
 
 def _made_of(held: frozenset[str], manifest: Manifest) -> Iterable[str]:

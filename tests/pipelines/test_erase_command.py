@@ -40,7 +40,7 @@ def test_an_erased_document_is_gone_and_stays_gone(store: LocalStore) -> None:
     receipt = run("erase", store.root, ID, "--json").json
     assert found_in(store, ID) == []
     assert live_texts(store.root).keys() == {(record["id"], 0) for record in OTHERS}
-    assert receipt["documents"] == [{"hash": receipt["documents"][0]["hash"], "found": True}]
+    assert receipt["documents"] == [{"hash": receipt["documents"][0]["hash"], "found": True, "sequence": 5}]
     assert (receipt["unproven"], receipt["remaining"], receipt["mentioning"]) == ([], [], [])
     assert_whole(store.root)
     ingest(store, [ERASED, OTHERS[0]])

@@ -13,7 +13,7 @@ import tierloom
 from index_builder.audit import audit
 from index_builder.upkeep import erase as erasing
 from index_builder.upkeep.erase import erase
-from index_builder.upkeep.receipt import Receipt, read_receipt
+from index_builder.upkeep.receipt import Receipt, read_receipts
 from tests.index_builder.upkeep.erased import found_in
 from tests.small_shards import (
     Row,
@@ -39,7 +39,7 @@ from tierloom.seen_files import SEEN_FILES, SeenFile, read_seen_files, seen_file
 from tierloom.shards.writer import sha256_of
 from tierloom.stores.local import LocalStore
 from tierloom.storing import store_vector_shard
-from tierloom.tombstones import Tombstones
+from tierloom.tombstones import TOMBSTONES, Tombstones, tombstone_entries
 from tierloom.versions import read_head, read_manifest, stored_versions
 from transforms.block_notes import BlockNotes
 
@@ -99,7 +99,7 @@ def forgotten(store: LocalStore, receipt: Receipt) -> None:
     assert found_in(store, ID) == []
     assert (ID, 0) not in live(store)
     served(store)
-    assert read_receipt(receipt.run, store) == receipt
+    assert receipt in list(read_receipts(store))
     (document,) = receipt.documents
     assert document.hash == document_hash(ID).hex()
     scanned = {one.path for one in receipt.scanned}
@@ -168,15 +168,42 @@ def test_leftovers_that_no_version_names_go_however_young(store: LocalStore) -> 
     assert all(store.size(one.path) for one in harmless)
 
 
-def test_old_index_shards_of_unknown_origin_go(store: LocalStore) -> None:
-    """The vector shards that they were made of were collected before: nobody can tell what is in them."""
+def unnamed_indexes(store: LocalStore) -> list[str]:
+    """Index shards of every tier over a vector shard that was collected before them."""
     gone = store_shard(store, chunks("long gone"))
-    old, *young = (index.path for index in index_shards(store, read_head(store).collection, [[gone]]))
+    indexes = index_shards(store, read_head(store).collection, [[gone]])
     (store.root / gone.path).unlink()
+    return [index.path for index in indexes]
+
+
+def test_old_index_shards_of_unknown_origin_go(store: LocalStore) -> None:
+    old, *young = unnamed_indexes(store)
     os.utime(store.root / old, (0, 0))
     receipt = erase(store, ["nobody"])
     assert [one.path for one in receipt.removed] == [old]
+    assert receipt.complete
+    assert all(store.size(path) for path in young)
+
+
+def test_index_shards_may_hold_what_was_deleted_and_is_in_no_vector_shard(store: LocalStore) -> None:
+    entries = tombstone_entries([("long gone", 5)], noted=2_000_000_000)
+    change_head(store, tombstones=(TOMBSTONES.store_part(entries, store),), documents=DocumentCounts(6, 4, 1, 1))
+    young = unnamed_indexes(store)
+    receipt = erase(store, ["long gone", ID])
     assert (sorted(receipt.unproven), receipt.complete) == (sorted(young), False)
+    for path in young:
+        os.utime(store.root / path, (0, 0))
+    again = erase(store, ["long gone"])
+    assert ({one.path for one in again.removed}, again.complete) == (set(young), True)
+
+
+def test_what_was_erased_before_is_in_no_younger_index_shard(store: LocalStore) -> None:
+    assert erase(store, [ID]).complete
+    unnamed_indexes(store)
+    assert erase(store, [ID]).complete
+    later = tombstone_entries([(ID, 50)], noted=2_000_000_000)
+    change_head(store, tombstones=(TOMBSTONES.store_part(later, store),))
+    assert not erase(store, [ID]).complete
 
 
 def test_nothing_is_left_when_nothing_else_is_live(tmp_path: Path) -> None:
