@@ -46,7 +46,7 @@ _ENGINE_SECONDS: Final = 10.0
 @click.option("--once", is_flag=True, help="Catch up with the source, then end.")
 @click.option(
     "--patience",
-    default=120.0,
+    default=300.0,
     show_default=True,
     type=click.FloatRange(0.0),
     help="Seconds to wait for a store, a model or a broker that is out of reach.",

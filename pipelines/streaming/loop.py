@@ -13,7 +13,7 @@ from typing import Final
 from pipelines.streaming.arrivals import Arrivals
 from pipelines.streaming.gathering import Gatherer, bounds_of
 from pipelines.streaming.live_line import LiveLine, stream_line
-from pipelines.streaming.patience import patiently
+from pipelines.streaming.patience import patiently, said_when_slow
 from pipelines.streaming.totals import Totals
 from pipelines.streaming.upkeep import Upkeep
 from tierloom.manifest import Manifest
@@ -35,7 +35,7 @@ class Pace:
 
     max_batch: int = 2000
     interval: float = 1.0
-    patience: float = 120.0
+    patience: float = 300.0
     from_beginning: bool = False
     once: bool = False
 
@@ -92,7 +92,8 @@ class StreamLoop:
 
     def _publish(self, batch: Batch) -> None:
         work = partial(self._batches.publish, batch, uuid.uuid4().hex, self._move(batch))
-        report: RunReport = patiently(work, self._pace.patience, self._stop, self._line.say)
+        with said_when_slow(self._line.say):
+            report: RunReport = patiently(work, self._pace.patience, self._stop, self._line.say)
         self._positions = self._positions if batch.positions is None else batch.positions
         self._stream.published(batch)
         self._totals.add(report)

@@ -1,7 +1,8 @@
 """Waiting for what is out of reach for a while: the store, the model, too many other writers."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
@@ -18,6 +19,7 @@ from tierloom.errors import (
 
 T = TypeVar("T")
 
+SLOW_SECONDS: Final = 15.0
 _FIRST_SECONDS: Final = 0.5
 _LONGEST_SECONDS: Final = 15.0
 _PASSING: Final = (StoreError, EmbedderUnavailable, CommitConflict)
@@ -38,6 +40,18 @@ def patiently(work: Callable[[], T], seconds: float, stop: threading.Event, say:
         reraise=True,
     )
     return retrying(work)
+
+
+@contextmanager
+def said_when_slow(say: Callable[[str], None], seconds: float = SLOW_SECONDS) -> Iterator[None]:
+    """Say so when the block is not done after so many seconds: clients of a store or a model wait in silence first."""
+    timer = threading.Timer(seconds, say, [f"still publishing after {seconds:.0f} s: the store or the model is slow"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _may_pass(error: BaseException) -> bool:

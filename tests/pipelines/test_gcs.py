@@ -15,6 +15,7 @@ from tests.pipelines.command_line import (
     ok,
     run,
     run_apart,
+    write_records,
 )
 
 pytestmark = pytest.mark.engine
@@ -109,4 +110,21 @@ def test_changes_and_upkeep_in_a_bucket(tmp_path: Path, endpoint: Endpoint, buck
     shards = {key.removeprefix("store/") for key in bucket.keys() if "/shards/" in key}  # noqa: SIM118
     assert shards == {name for name in named if name.startswith("shards/")}
     assert {id_ for id_, _ in live_texts(store)} == {"docs/a.md", "bad"}
+    assert_whole(store)
+
+
+def test_a_stream_into_a_bucket(tmp_path: Path, endpoint: Endpoint, bucket: GcsBucket) -> None:
+    store, changes = f"{bucket.url}/store", tmp_path / "changes.jsonl"
+    init(store, declare(tmp_path, endpoint))
+    write_records(changes, [{"id": f"d{n}", "sequence": n, "text": f"document {n}"} for n in range(9)])
+    caught_up = ok(run("stream", store, changes, "--once", "--max-batch", 4, "--interval", 0, "--json")).json
+    assert (caught_up["versions"], caught_up["added"]) == (3, 9)
+    with changes.open("a") as file:
+        file.write(
+            '{"id": "d1", "sequence": 10, "text": "document 1, changed"}\n{"id": "d2", "sequence": 11, "deleted": true}\n'
+        )
+    again = ok(run("stream", store, changes, "--once", "--json")).json
+    assert (again["changed"], again["removed"], again["embedded_chunks"]) == (1, 1, 1)
+    expected = {(f"d{n}", 0): f"document {n}" for n in range(9) if n != 2} | {("d1", 0): "document 1, changed"}
+    assert live_texts(store) == expected
     assert_whole(store)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 import pytest
 
 from pipelines.streaming import patience
-from pipelines.streaming.patience import patiently
+from pipelines.streaming.patience import patiently, said_when_slow
 from tierloom.errors import (
     CommitConflict,
     Corrupt,
@@ -70,3 +70,26 @@ def test_one_who_is_to_stop_waits_no_longer() -> None:
     stop = threading.Event()
     with pytest.raises(StoreError, match="no route"):
         patiently(failing(StoreError("no route"), 1 << 20), 3600.0, stop, lambda _: stop.set())
+
+
+def test_what_takes_long_is_said_once() -> None:
+    said: list[str] = []
+    told = threading.Event()
+
+    def say(text: str) -> None:
+        said.append(text)
+        told.set()
+
+    with said_when_slow(say, 0.01):
+        assert told.wait(60)
+    assert said == ["still publishing after 0 s: the store or the model is slow"]
+
+
+def test_what_is_done_in_time_is_not_said() -> None:
+    said: list[str] = []
+    with said_when_slow(said.append, 3600.0):
+        pass
+    assert said == []
+    assert not any(
+        isinstance(thread, threading.Timer) and not thread.finished.is_set() for thread in threading.enumerate()
+    )
