@@ -17,6 +17,7 @@ from tests.pipelines.command_line import (
     run_apart,
     write_records,
 )
+from tests.pipelines.streaming.following import append
 
 pytestmark = pytest.mark.engine
 
@@ -119,10 +120,8 @@ def test_a_stream_into_a_bucket(tmp_path: Path, endpoint: Endpoint, bucket: GcsB
     write_records(changes, [{"id": f"d{n}", "sequence": n, "text": f"document {n}"} for n in range(9)])
     caught_up = ok(run("stream", store, changes, "--once", "--max-batch", 4, "--interval", 0, "--json")).json
     assert (caught_up["versions"], caught_up["added"]) == (3, 9)
-    with changes.open("a") as file:
-        file.write(
-            '{"id": "d1", "sequence": 10, "text": "document 1, changed"}\n{"id": "d2", "sequence": 11, "deleted": true}\n'
-        )
+    changed = {"id": "d1", "sequence": 10, "text": "document 1, changed"}
+    append(changes, changed, {"id": "d2", "sequence": 11, "deleted": True})
     again = ok(run("stream", store, changes, "--once", "--json")).json
     assert (again["changed"], again["removed"], again["embedded_chunks"]) == (1, 1, 1)
     expected = {(f"d{n}", 0): f"document {n}" for n in range(9) if n != 2} | {("d1", 0): "document 1, changed"}
