@@ -1,10 +1,11 @@
 """The bounded pipeline on engines that are not Python's own: what it does on a laptop, it does there."""
 
+import threading
 from pathlib import Path
 
 import pytest
 
-from tests.embedders.endpoint import Endpoint, error
+from tests.embedders.endpoint import Asked, Endpoint, Reply, error
 from tests.engines.flink import Flink
 from tests.pipelines.command_line import (
     assert_whole,
@@ -15,6 +16,8 @@ from tests.pipelines.command_line import (
     run_apart,
     write_records,
 )
+
+BLOCK = 8
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
@@ -44,7 +47,7 @@ def docs(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(tmp_path: Path, endpoint: Endpoint) -> Path:
     path = tmp_path / "store"
-    init(path, declare(tmp_path, endpoint), "--block-chunks", 8, "--shard-rows", 30)
+    init(path, declare(tmp_path, endpoint), "--block-chunks", BLOCK, "--shard-rows", 30)
     return path
 
 
@@ -70,3 +73,33 @@ def test_an_error_in_a_worker_ends_in_one_line(
     assert finished.status == 1
     assert refusal in finished.err.splitlines(), finished.err
     assert head_of(store).version == 0
+
+
+class Killer:
+    """Kills a worker of Flink when the model is asked for a text with `word`, once."""
+
+    def __init__(self, flink: Flink) -> None:
+        self._flink = flink
+        self._lock = threading.Lock()
+        self.word: str | None = None
+
+    def __call__(self, asked: Asked) -> Reply | None:
+        with self._lock:
+            if self.word is not None and any(self.word in text for text in asked.inputs):
+                self.word = None
+                self._flink.kill_worker()
+        return None
+
+
+def test_a_worker_that_is_killed_costs_what_it_had_in_flight(
+    endpoint: Endpoint, docs: Path, store: Path, flink: Flink
+) -> None:
+    killer = Killer(flink)
+    killer.word = "text 2 "
+    endpoint.script = killer
+    closing = run_apart("ingest", store, docs, "--json", *flink.options).json
+    assert killer.word is None
+    assert (closing["documents"]["live"], closing["documents"]["dead_lettered"]) == (61, 1)
+    again = {text: times for text, times in endpoint.billed.items() if times > 1}
+    assert sum(again.values()) - len(again) <= BLOCK, again
+    assert_whole(store)

@@ -138,6 +138,17 @@ def test_what_cannot_be_embedded_becomes_a_letter(endpoint: Endpoint, store: Pat
     assert_whole(store)
 
 
+def test_a_large_bundle_is_taken_in_parts(endpoint: Endpoint, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transforms.bundle._LARGEST", 1)
+    every = [put(f"d{n}", 1) for n in range(5)]
+    Stream().gives(1, *every).reaches(10).into(store)
+    assert live_documents(store) == model_of(every)
+    # One small shard for each part, of which the version made one.
+    assert len(list((store / "shards").iterdir())) == len(every) + 1
+    assert head_of(store).version == 1
+    assert_whole(store)
+
+
 def history(seed: int) -> list[Document | Deletion]:
     """Changes of few documents, some more than once, in no order of their sequences."""
     dice = random.Random(seed)

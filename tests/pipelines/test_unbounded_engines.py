@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ from typing import Final
 import pytest
 from confluent_kafka import Producer
 
-from tests.embedders.endpoint import Asked, Endpoint, Reply
+from tests.embedders.endpoint import Endpoint
 from tests.engines.flink import Flink
 from tests.pipelines.command_line import ROOT, apart, assert_whole, declare, head_of, init, ok, run
+from tests.pipelines.test_engines import Killer
 from tests.pipelines.test_unbounded import history, live_documents, model_of, put
 from tierloom.document import Deletion, Document
 
@@ -147,22 +147,6 @@ def round_of(number: int) -> list[Document | Deletion]:
     ]
     late = [put(id_, 10 * number - 15, f"{id_}, late in round {number}") for id_ in ids[::5]]
     return news[::2] + late + news[1::2]
-
-
-class Killer:
-    """Kills a worker of Flink when the model is asked for a text with `word`, once."""
-
-    def __init__(self, flink: Flink) -> None:
-        self._flink = flink
-        self._lock = threading.Lock()
-        self.word: str | None = None
-
-    def __call__(self, asked: Asked) -> Reply | None:
-        with self._lock:
-            if self.word is not None and any(self.word in text for text in asked.inputs):
-                self.word = None
-                self._flink.kill_worker()
-        return None
 
 
 def test_workers_that_are_killed_lose_nothing_and_pay_once(
