@@ -65,7 +65,7 @@ def ingest(world: World) -> Deed:
 def stream(world: World) -> Deed:
     """The same changes, as the tail of a file that is followed."""
     source = world.write("stream.jsonl", first_events())
-    arguments = ("stream", world.store, source, "--once", "--interval", 0, "--max-batch", 12)
+    arguments = ("stream", world.store, source, "--once", "--interval", 0, "--max-batch", 12, "--patience", 3)
     world.commands.ok(*arguments)
     world.truth = after(world.truth, first_events())
     world.note_version()

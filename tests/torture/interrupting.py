@@ -31,7 +31,7 @@ class Point:
             case "lost":
                 return LoseAnswer(self.at)
             case "outages":
-                return Outages(self.at, share=0.05)
+                return Outages(self.at, share=0.02)
         return NoFault()
 
 
