@@ -53,7 +53,7 @@ def _dimensions(_: click.Context, __: click.Parameter, text: str) -> tuple[int, 
     default=4096,
     show_default=True,
     type=click.IntRange(1),
-    help="Chunks of a block: the unit of embedding, and of what a crash costs.",
+    help="Chunks that a worker may have embedded and not yet stored: what a crash may cost.",
 )
 @click.option(
     "--shard-rows", default=131_072, show_default=True, type=click.IntRange(1), help="Rows of a merged vector shard."
