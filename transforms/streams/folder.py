@@ -18,9 +18,11 @@ from transforms.reading.splits import Kind, kind_of
 from transforms.streams.folder_watch import FolderWatch
 from transforms.streams.removals import RemovalLimit
 from transforms.streams.stream import Batch, Change
-from transforms.streams.whole_files import has_gone, read_whole_file
+from transforms.streams.whole_files import Read, has_gone, read_whole_file
 
 _QUIET_SECONDS: Final = 0.1
+# Files may be removed one after the other by the thousand: before any is forgotten, it should show how many.
+_REMOVAL_SECONDS: Final = 0.5
 # A file that never comes to rest is read all the same, and again when it does.
 _LONGEST_WAIT_SECONDS: Final = 10.0
 # While files wait to be read, the watcher is asked only now and then.
@@ -39,8 +41,12 @@ class _Restless:
     last: float
     arrived: float
 
-    def is_quiet(self, now: float) -> bool:
-        return now - self.last >= _QUIET_SECONDS or now - self.first >= _LONGEST_WAIT_SECONDS
+    def again(self) -> "_Restless":
+        return replace(self, last=time.monotonic())
+
+    def is_quiet(self, seconds: float) -> bool:
+        now = time.monotonic()
+        return now - self.last >= seconds or now - self.first >= _LONGEST_WAIT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,14 @@ class _Task:
 
     file: Found | SeenFile
     arrived: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A change, and with the last one of a file what is seen of it: either both are published, or neither."""
+
+    change: Change | None
+    file: SeenFile | None
 
 
 class FolderStream:
@@ -68,8 +82,11 @@ class FolderStream:
         # The URIs of what is known and not gone, in order.
         self._names: list[str] = []
         self._restless: dict[Path, _Restless] = {}
+        # URIs of files that were removed, and when each of them arrived.
+        self._lost: dict[str, float] = {}
+        self._losing = _Restless(0.0, 0.0, 0.0)
         self._tasks: deque[_Task] = deque()
-        self._current: Iterator[Change | SeenFile] = iter(())
+        self._current: Iterator[_Step] = iter(())
         self._looked = self._listed = self._listing_seconds = 0.0
         # In seconds since 1970. What is noticed now came after that.
         self._looked_at = time.time()
@@ -102,7 +119,7 @@ class FolderStream:
 
     def behind(self) -> int | None:
         """The files that wait; one of records counts as one change."""
-        return len(self._tasks) + len(self._restless)
+        return len(self._tasks) + len(self._restless) + len(self._lost)
 
     def close(self) -> None:
         self._opened.close()
@@ -115,30 +132,37 @@ class FolderStream:
         before, self._looked, self._looked_at = self._looked_at, now, time.time()
         for path in self._watch.changed():
             self._disturb(path, before)
-        quiet = [path for path, restless in self._restless.items() if restless.is_quiet(time.monotonic())]
-        if quiet:
-            self._examine({path: self._restless.pop(path).arrived for path in quiet})
+        quiet = [path for path, restless in self._restless.items() if restless.is_quiet(_QUIET_SECONDS)]
+        for path in quiet:
+            self._examine(path, self._restless.pop(path).arrived)
+        if self._lost and self._losing.is_quiet(_REMOVAL_SECONDS):
+            self._add_lost()
         due = self._listed + max(_LISTING_SECONDS, _LISTING_SHARE * self._listing_seconds)
-        if now > due and not self._tasks:
+        if now > due and not (self._tasks or self._lost):
             self._list_all()
 
     def _disturb(self, path: Path, arrived: float) -> None:
         now = time.monotonic()
         known = self._restless.get(path)
-        self._restless[path] = replace(known, last=now) if known else _Restless(now, now, arrived)
+        self._restless[path] = known.again() if known else _Restless(now, now, arrived)
 
-    def _examine(self, paths: Mapping[Path, float]) -> None:
-        """What to do about files and folders to which something happened; with each, when it arrived."""
-        found = {file.uri: _Task(file, arrived) for path, arrived in paths.items() for file in self._watch.find(path)}
-        lost = {
-            uri: _Task(self._known[uri], arrived)
-            for path, arrived in paths.items()
-            for uri in self._names_at(shown_path(path.as_posix()))
-            if uri not in found and has_gone(uri)
-        }
+    def _examine(self, path: Path, arrived: float) -> None:
+        """What to do about a file or folder to which something happened."""
+        found = {file.uri: file for file in self._watch.find(path)}
+        self._add(found.values(), arrived)
+        lost = [uri for uri in self._names_at(shown_path(path.as_posix())) if uri not in found and has_gone(uri)]
+        if lost:
+            now = time.monotonic()
+            self._losing = self._losing.again() if self._lost else _Restless(now, now, arrived)
+            self._lost.update(dict.fromkeys(lost, arrived))
+
+    def _add_lost(self) -> None:
+        """Queue the files that are gone. Raises when that cannot be meant."""
+        lost = {uri: arrived for uri, arrived in self._lost.items() if has_gone(uri)}
+        self._lost = {}
         self._watch.refuse_absence()
         self._limit.note(len(lost), len(self._names) - len(lost))
-        self._add(found.values(), lost.values())
+        self._tasks.extend(_Task(self._known[uri], arrived) for uri, arrived in lost.items())
 
     def _list_all(self) -> None:
         """Find what happened before the folder was watched, or what the watcher missed."""
@@ -150,8 +174,8 @@ class FolderStream:
         arrived = self._looked_at
         for file in filter(was_just_changed, found.values()):
             self._disturb(Path(file.uri), arrived)
-        at_rest = (file for file in found.values() if Path(file.uri) not in self._restless)
-        self._add((_Task(file, arrived) for file in at_rest), (_Task(file, arrived) for file in lost))
+        self._add((file for file in found.values() if Path(file.uri) not in self._restless), arrived)
+        self._tasks.extend(_Task(file, arrived) for file in lost)
         self._listed = time.monotonic()
         self._listing_seconds = self._listed - began
 
@@ -161,12 +185,12 @@ class FolderStream:
         first, last = (bisect_left(self._names, uri + end) for end in ("/", chr(ord("/") + 1)))
         return own + self._names[first:last]
 
-    def _add(self, found: Iterable[_Task], lost: Iterable[_Task]) -> None:
-        """Queue what is not as it is known. What came goes before what went: a renamed document is always there."""
-        for task in found:
-            if isinstance(task.file, Found) and not self._is_as_known(task.file):
-                self._tasks.append(task)
-        self._tasks.extend(lost)
+    def _add(self, found: Iterable[Found], arrived: float) -> None:
+        """Queue the files that are not as they are known."""
+        for file in found:
+            if not self._is_as_known(file):
+                changed = min(file.modified_ns / 1e9, time.time())
+                self._tasks.append(_Task(file, max(arrived, changed)))
 
     def _is_as_known(self, file: Found) -> bool:
         return is_as_seen(file, reading_of(_kind(file), self._fields), self._known.get(file.uri))
@@ -175,43 +199,33 @@ class FolderStream:
         changes: list[Change] = []
         files: list[SeenFile] = []
         held = 0
-        while len(changes) < limit and held < _BATCH_BYTES and (read := self._next()):
-            if isinstance(read, SeenFile):
-                files.append(read)
-            else:
-                changes.append(read)
-                held += len(read.event.text) if isinstance(read.event, Document) else 0
+        while len(changes) < limit and held < _BATCH_BYTES and (step := self._next()):
+            if step.change:
+                changes.append(step.change)
+                held += len(step.change.event.text) if isinstance(step.change.event, Document) else 0
+            if step.file:
+                self._note(step.file)
+                files.append(step.file)
         return Batch(tuple(changes), None, tuple(files))
 
-    def _next(self) -> Change | SeenFile | None:
-        while (read := next(self._current, None)) is None and self._tasks:
+    def _next(self) -> _Step | None:
+        while (step := next(self._current, None)) is None and self._tasks:
             task = self._tasks.popleft()
-            self._current = self._read(task.file, task.arrived)
-        return read
+            self._current = _steps(self._read(task.file), task.arrived)
+        return step
 
-    def _read(self, file: Found | SeenFile, arrived: float) -> Iterator[Change | SeenFile]:
+    def _read(self, file: Found | SeenFile) -> Iterator[Read]:
         if isinstance(file, SeenFile):
-            yield from self._forget(file, arrived)
+            yield from self._forget(file)
         elif not self._is_as_known(file):
-            yield from self._read_file(file, max(arrived, min(file.modified_ns / 1e9, time.time())))
+            yield from read_whole_file(file, _kind(file), self._fields, self._known.get(file.uri))
 
-    def _read_file(self, file: Found, arrived: float) -> Iterator[Change | SeenFile]:
-        known = self._known.get(file.uri)
-        for read in read_whole_file(file, _kind(file), self._fields, known):
-            if isinstance(read, SeenFile):
-                self._note(read)
-                yield read
-            else:
-                yield Change(read, arrived)
-
-    def _forget(self, file: SeenFile, arrived: float) -> Iterator[Change | SeenFile]:
-        if self._known[file.name].size == GONE or not has_gone(file.name):
-            return
-        forgotten = gone(self._known[file.name], time.time_ns())
-        if file.document_id is not None:
-            yield Change(Deletion(file.document_id, forgotten.sequence), arrived)
-        self._note(forgotten)
-        yield forgotten
+    def _forget(self, file: SeenFile) -> Iterator[Read]:
+        if self._known[file.name].size != GONE and has_gone(file.name):
+            forgotten = gone(self._known[file.name], time.time_ns())
+            if file.document_id is not None:
+                yield Deletion(file.document_id, forgotten.sequence)
+            yield forgotten
 
     def _note(self, file: SeenFile) -> None:
         at = bisect_left(self._names, file.name)
@@ -221,6 +235,20 @@ class FolderStream:
         elif file.size != GONE and not listed:
             self._names.insert(at, file.name)
         self._known[file.name] = file
+
+
+def _steps(reads: Iterator[Read], arrived: float) -> Iterator[_Step]:
+    """What is read of one file."""
+    change: Change | None = None
+    for read in reads:
+        if isinstance(read, SeenFile):
+            yield _Step(change, read)
+            return
+        if change:
+            yield _Step(change, None)
+        change = Change(read, arrived)
+    if change:
+        yield _Step(change, None)
 
 
 def _kind(file: Found) -> Kind:

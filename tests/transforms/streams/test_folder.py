@@ -220,6 +220,20 @@ def test_records_are_upserts_and_deletions(root: Path, watch: Watch) -> None:
     assert gone.files[str(path)].size == GONE
 
 
+def test_a_change_and_what_is_seen_of_its_file_are_never_apart(root: Path, watch: Watch) -> None:
+    """A stream that dies between them would not know the file, and miss that it is removed."""
+    for number in range(7):
+        write(root / f"{number}.md", "text")
+    stream = watch()
+    taken = take(stream, 7, limit=2)
+    for path in root.iterdir():
+        path.unlink()
+    gone = take(stream, 7, limit=2)
+    for batch in (*taken.batches, *gone.batches):
+        named = [f"{root.name}/{Path(file.name).name}" for file in batch.files]
+        assert ids_of(change.event for change in batch.changes) == named
+
+
 def test_parquet_is_read_and_what_is_none_is_a_letter(root: Path, watch: Watch) -> None:
     pq.write_table(pa.table({"id": ["a", "b"], "text": ["alpha", "beta"]}), root / "good.parquet")
     pq.write_table(pa.table({"key": ["a"] * 100, "text": ["alpha"] * 100}), root / "other.parquet")
