@@ -54,7 +54,7 @@ class Surveyor:
         self._store = store
         self._looker = Looker(store, ids)
         self._known: dict[tuple[str, str], Look] = {}
-        self.sequences: dict[str, int] = {}
+        self._sequences: dict[str, int] = {}
         self._found: set[str] = set()
 
     def survey(self) -> Survey:
@@ -78,7 +78,7 @@ class Surveyor:
             young=tuple(look.name for look in unnamed if not look.holds),
             listed=listed,
             found=frozenset(self._found),
-            sequences=dict(self.sequences),
+            sequences=dict(self._sequences),
             embedded=frozenset(self._looker.embedded),
         )
 
@@ -93,7 +93,7 @@ class Surveyor:
     def _note(self, look: Look) -> None:
         self._found |= look.found
         for document_id, sequence in look.sequences.items():
-            self.sequences[document_id] = max(sequence, self.sequences.get(document_id, sequence))
+            self._sequences[document_id] = max(sequence, self._sequences.get(document_id, sequence))
 
     def _tainted(self, held: frozenset[str], versions: Iterable[int]) -> tuple[frozenset[str], frozenset[int]]:
         """What was made of what is held, with it; and the versions that name any of that."""
