@@ -71,10 +71,12 @@ class StreamLoop:
     def _take_up(self, head: Manifest) -> Mapping[str, int] | None:
         """Open the stream where the last one left it; that place."""
         held = head.cursor_of(self._stream.source)
+        seen = read_seen_files(head.files, ObjectFiles(self._store))
         if self._pace.from_beginning:
-            self._stream.open(None, {})
+            # Read again, though they did not change; what is gone, and which sequences were given, stays known.
+            self._stream.open(None, {name: replace(file, modified_ns=0) for name, file in seen.items()})
         else:
-            self._stream.open(held.positions if held else None, read_seen_files(head.files, ObjectFiles(self._store)))
+            self._stream.open(held.positions if held else None, seen)
             if held:
                 self._line.say(f"going on where {held.holder} left {held.source} at {held.moved}")
         return held.positions if held else None

@@ -4,7 +4,6 @@ The process ends with this one, however that ends. What it had not published the
 """
 
 import os
-import signal
 import time
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -15,11 +14,12 @@ from typing import Final
 
 from index_builder.upkeep.compaction import compact
 from index_builder.upkeep.compaction_plan import Rules
+from pipelines.streaming.stopping import without_interrupts
 from tierloom.errors import TierloomError
 from tierloom.stores.store import Store
 
 # The stream goes first where processors are few.
-_NICENESS: Final = 10
+_NICENESS: Final = 5
 _PAUSE_SECONDS: Final = 60.0
 
 _SPAWN: Final = get_context("spawn")
@@ -122,7 +122,9 @@ class _Worker:
         self._process: SpawnProcess = _SPAWN.Process(
             target=_serve, args=(store, rules, theirs), name="upkeep", daemon=True
         )
-        self._process.start()
+        # Ctrl-C is for the stream, which ends this process when it is done.
+        with without_interrupts():
+            self._process.start()
         # Theirs alone now, so that an end of the process is an end of the pipe.
         theirs.close()
 
@@ -144,8 +146,6 @@ class _Worker:
 
 
 def _serve(store: Store, rules: Rules, pipe: Connection) -> None:
-    # Ctrl-C is for the stream, which ends this process when it is done.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(_NICENESS)
     while True:
         try:

@@ -19,9 +19,10 @@ _PATIENCE_SECONDS = 60.0
 
 @contextmanager
 def following(store: Path, source: object, *options: object) -> Iterator[subprocess.Popen[str]]:
-    """The stream, which is gone when the block ends."""
+    """The stream, in a process group of its own, which is gone when the block ends."""
     command = apart(("stream", store, source, "--json", "--interval", 0, *options))
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
         try:
             yield process
         finally:

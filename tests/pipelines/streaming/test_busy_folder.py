@@ -1,5 +1,6 @@
 """A folder whose files come, change, move and go, while the stream that watches it is killed again and again."""
 
+import os
 import random
 import signal
 from functools import partial
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.embedders.endpoint import Endpoint
-from tests.pipelines.command_line import assert_whole, declare, head_of, init
+from tests.pipelines.command_line import assert_whole, declare, head_of, init, ok, run
 from tests.pipelines.streaming.following import following, stopped, texts_of, wait_for_texts, wait_until
 
 BLOCK = 8
@@ -69,6 +70,23 @@ def test_whatever_happens_what_lies_in_the_folder_lives(tmp_path: Path, endpoint
         assert stopped(process).status == 0
     assert_whole(store)
     assert texts_of(store) == folder.texts()
+
+
+def test_a_folder_from_its_beginning(tmp_path: Path, endpoint: Endpoint) -> None:
+    store, root = tmp_path / "store", tmp_path / "docs"
+    init(store, declare(tmp_path, endpoint))
+    root.mkdir()
+    for name in ("kept", "older", "gone"):
+        (root / f"{name}.txt").write_text(name)
+    ok(run("stream", store, root, "--once"))
+    billed = endpoint.billed_tokens
+    (root / "older.txt").write_text("older, put back")
+    os.utime(root / "older.txt", (1, 1))
+    (root / "gone.txt").unlink()
+    ok(run("stream", store, root, "--once", "--from-beginning", "--delete-at-most", 50))
+    assert texts_of(store) == {"docs/kept.txt": "kept", "docs/older.txt": "older, put back"}
+    assert endpoint.billed_tokens - billed < billed
+    assert_whole(store)
 
 
 def _is_newer(store: Path, version: int) -> bool:

@@ -117,6 +117,17 @@ def test_the_batch_under_way_is_published_before_it_ends(
     assert texts_of(store) == {"d1": text_of(1)}
 
 
+def test_ctrl_c_which_goes_to_all_its_processes_ends_it_quietly(store: Path, changes: Path) -> None:
+    append(changes, upsert(1))
+    with following(store, changes) as stream:
+        wait_for_texts(store, {"d1": text_of(1)})
+        os.killpg(stream.pid, signal.SIGINT)
+        ended = finished(stream)
+    assert ended.status == 0
+    assert "Traceback" not in ended.err
+    assert "upkeep" not in ended.err
+
+
 def test_nothing_is_taken_while_a_batch_is_worked_on(store: Path, changes: Path, endpoint: Endpoint) -> None:
     """Back-pressure: what comes while the model is slow waits in the source, and goes with the next batch."""
     asked, told = threading.Event(), threading.Event()
