@@ -20,6 +20,7 @@ from tierloom.versions import read_head
 from transforms.bundle import LATENESS, BundleOutcome, ShardBundleDoFn
 from transforms.job import Job
 from transforms.publish_window import PublishWindowDoFn
+from transforms.stream_position import Positions
 
 # Flink never calls a source that reads for ever unless bundles end before its checkpoints.
 _FLINK_FLAGS: Final = ("--checkpointing_interval=10000", "--finish_bundle_before_checkpointing")
@@ -34,13 +35,16 @@ class PublishChanges(beam.PTransform):
     pane is published, however late: nothing is dropped. Vectors never cross a shuffle: what does is receipts.
     """
 
-    def __init__(self, job: Job, source: str, since: int, seconds: float = 10) -> None:
-        """A version every so many `seconds` of event time, and one for what comes late. `since` is the newest
-        version now."""
+    def __init__(self, job: Job, source: str, since: int, taken_up: Positions, seconds: float = 10) -> None:
+        """A version every so many `seconds` of event time, and one for what comes late.
+
+        `since` is the newest version now, `taken_up` where each partition of the source is.
+        """
         super().__init__()
         self._job = job
         self._source = source
         self._since = since
+        self._taken_up = taken_up
         self._seconds = seconds
 
     def expand(self, spans: Any) -> Any:
@@ -57,7 +61,7 @@ class PublishChanges(beam.PTransform):
         )
         keyed = outcomes | "key by store" >> beam.WithKeys(self._job.store).with_output_types(tuple[str, BundleOutcome])
         panes = keyed | "windows" >> windows | "panes" >> beam.GroupByKey()
-        publish = PublishWindowDoFn(self._job, self._source, self._since)
+        publish = PublishWindowDoFn(self._job, self._source, self._since, self._taken_up)
         return panes | "one after the other" >> beam.WindowInto(GlobalWindows()) | "publish" >> beam.ParDo(publish)
 
 
@@ -79,14 +83,16 @@ def run_unbounded(
     It is taken up where the manifest says that its last stream stopped, unless it is to be `from_beginning`. Raises
     `InputError` for a source or an engine that cannot be used so, `SourceError` and `SourceLost` as the source has it.
     """
+    if seconds <= 0:
+        raise InputError(f"--interval {seconds:g}: an engine publishes by windows, and they last longer than that")
     streaming = with_flags(options, ["--streaming", *_FLAGS.get(runner_of(options), ())])
     head = read_head(open_store(job.store))
     pipeline = new_pipeline(streaming)
     changes = open_changes(source, job, streaming)
     cursor = None if from_beginning else head.cursor_of(changes.source)
-    spans = changes.read(pipeline, cursor.positions if cursor else {})
-    publish = PublishChanges(replace(job, base=None), changes.source, head.version, seconds)
-    _ = spans | "publish changes" >> publish
+    taken_up = changes.take_up(cursor.positions if cursor else {})
+    publish = PublishChanges(replace(job, base=None), changes.source, head.version, taken_up, seconds)
+    _ = changes.read(pipeline, taken_up) | "publish changes" >> publish
     click.echo(f"{runner_of(streaming)} follows {changes.source}{_left_by(cursor)}", err=True)
     with quiet_beam():
         run_to_end(pipeline)

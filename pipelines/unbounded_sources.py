@@ -1,7 +1,6 @@
 """What an unbounded pipeline reads: topics and subscriptions, made Spans of changes."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -14,6 +13,7 @@ from tierloom.errors import InputError, MissingExtra, SourceError
 from transforms.bundle import Span
 from transforms.job import Job
 from transforms.reading.records import Fields
+from transforms.stream_position import Positions
 from transforms.streams.messages import message_event
 
 _SUBSCRIPTION: Final = re.compile(r"pubsub://([^/?]+)/([^/?]+)")
@@ -28,7 +28,13 @@ class Changes(Protocol):
     def source(self) -> str:
         """How the manifest calls it."""
 
-    def read(self, pipeline: Any, positions: Mapping[str, int]) -> Any:
+    def take_up(self, positions: Positions) -> Positions:
+        """Where each of its partitions is taken up, if `positions` are published.
+
+        Raises `SourceError` when it cannot be reached, `SourceLost` when a position is no longer to be had.
+        """
+
+    def read(self, pipeline: Any, taken_up: Positions) -> Any:
         """Its Spans, from these positions on."""
 
 
@@ -40,7 +46,10 @@ class PubSubChanges:
     source: str
     fields: Fields
 
-    def read(self, pipeline: Any, _positions: Mapping[str, int]) -> Any:
+    def take_up(self, _positions: Positions) -> Positions:
+        return {}
+
+    def read(self, pipeline: Any, _taken_up: Positions) -> Any:
         # Late: it loads Google's client, which nothing else here needs.
         from apache_beam.io.gcp.pubsub import ReadFromPubSub
 

@@ -18,7 +18,7 @@ from transforms.bundle import BundleOutcome
 from transforms.job import Job
 from transforms.outcome import CursorMove
 from transforms.publish_steps import PublishSteps
-from transforms.stream_position import Taken, cursor_move
+from transforms.stream_position import Positions, Taken, cursor_move
 
 
 def run_of(outcomes: Sequence[BundleOutcome]) -> str:
@@ -48,11 +48,12 @@ class PublishWindowDoFn(beam.DoFn):
     least once, what it remembers exactly once: a pane that comes again is found in the versions since.
     """
 
-    def __init__(self, job: Job, source: str, since: int) -> None:
-        """`since` is the newest version when the pipeline was made."""
+    def __init__(self, job: Job, source: str, since: int, taken_up: Positions) -> None:
+        """`since` is the newest version when the pipeline was made, `taken_up` where it takes up each partition."""
         self._job = job
         self._source = source
         self._since = since
+        self._taken_up = taken_up
 
     def setup(self) -> None:
         self._steps = PublishSteps(self._job)
@@ -73,4 +74,4 @@ class PublishWindowDoFn(beam.DoFn):
 
     def _cursor_move(self, reached: Taken) -> CursorMove | None:
         held = read_head(self._store).cursor_of(self._source)
-        return cursor_move(self._source, f"pipeline {self._job.run}", reached, held)
+        return cursor_move(self._source, f"pipeline {self._job.run}", self._taken_up, reached, held)

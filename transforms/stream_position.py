@@ -43,13 +43,17 @@ def _joined(position: int, ranges: Sequence[tuple[int, int]]) -> tuple[int, _Ran
     return position, tuple(beyond)
 
 
-def cursor_move(source: str, holder: str, reached: Taken, held: Cursor | None) -> CursorMove | None:
+def cursor_move(
+    source: str, holder: str, taken_up: Positions, reached: Taken, held: Cursor | None
+) -> CursorMove | None:
     """The move of the manifest's cursor from where it is `held` to what is `reached`; None without positions.
 
-    It never goes back. Where another stream moved it, both are right: all before either position is published.
+    `taken_up` is where the pipeline took up each partition. What itself moved never goes back, should the runner go
+    back to its last checkpoint; what others left is replaced, be it further on: all before either position is
+    published, unless the topic was made anew and is taken from its beginning.
     """
     if not reached.positions:
         return None
-    there = held.positions if held else {}
-    after = {**there, **{name: max(at, there.get(name, at)) for name, at in reached.positions.items()}}
+    mine = held.positions if held and held.holder == holder else taken_up
+    after = {**mine, **{name: max(at, mine.get(name, at)) for name, at in reached.positions.items()}}
     return CursorMove(source, held.positions if held else None, after, holder)

@@ -74,7 +74,7 @@ class Stream:
         options = PipelineOptions(["--streaming"])
         with beam.Pipeline(runner=BundleBasedDirectRunner(), options=options) as pipeline:
             changes = pipeline | self._stream.advance_watermark_to_infinity()
-            _ = changes | PublishChanges(stream_job(store), "test", head_of(store).version, SECONDS)
+            _ = changes | PublishChanges(stream_job(store), "test", head_of(store).version, {}, SECONDS)
 
 
 def live_documents(store: Path) -> dict[str, str]:
@@ -197,7 +197,7 @@ class Remembered:
 
 @pytest.fixture
 def publish(store: Path) -> Iterator[PublishWindowDoFn]:
-    dofn = PublishWindowDoFn(stream_job(store), "test", since=0)
+    dofn = PublishWindowDoFn(stream_job(store), "test", since=0, taken_up={})
     dofn.setup()
     yield dofn
     dofn.teardown()
@@ -262,6 +262,7 @@ def test_an_empty_pane_is_nothing(endpoint: Endpoint, store: Path, publish: Publ
     [
         (("kafka://localhost:1/t", "--streaming"), "name the engine with --runner"),
         (("kafka://localhost:1/t", "more", "--runner=FlinkRunner"), "one source at a time: what is 'more'?"),
+        (("kafka://localhost:1/t", "--runner=FlinkRunner", "--interval", "0"), "--interval 0: an engine"),
         (("docs", "--runner=FlinkRunner"), "'docs' cannot be read by an engine"),
         (("pubsub://project/name", "--runner=FlinkRunner"), "DataflowRunner only, not on FlinkRunner"),
         (("kafka://localhost:1", "--runner=FlinkRunner"), "kafka://host:9092/topic"),

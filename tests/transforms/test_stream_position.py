@@ -48,8 +48,11 @@ def cursor(holder: str, **positions: int) -> Cursor:
     return Cursor(source="s", positions=positions, holder=holder, moved="2026-01-01T00:00:00Z")
 
 
+TAKEN_UP = {"0": FIRST, "1": 0}
+
+
 def move(held: Cursor | None, *spans: Passed) -> dict[str, int] | None:
-    moved = cursor_move("s", "me", Taken().with_outcomes([outcome_of(*spans)]), held)
+    moved = cursor_move("s", "me", TAKEN_UP, Taken().with_outcomes([outcome_of(*spans)]), held)
     if moved is None:
         return None
     assert moved.before == (held.positions if held else None)
@@ -60,14 +63,15 @@ def test_a_source_without_positions_has_no_cursor() -> None:
     assert move(None) is None
 
 
-def test_other_partitions_stay_where_they_are() -> None:
-    assert move(cursor("other", a=7), passed(100, 110)) == {"a": 7, "0": 110}
+def test_other_partitions_stay_where_they_were_taken_up() -> None:
+    assert move(None, passed(100, 110)) == {"0": 110, "1": 0}
 
 
-def test_a_cursor_never_goes_back() -> None:
-    # It moved it, and died before that was remembered; or another stream did.
-    assert move(cursor("me", **{"0": 130}), passed(100, 110)) == {"0": 130}
+def test_a_cursor_never_goes_back_behind_what_it_moved_itself() -> None:
+    # It moved it, and died before that was remembered.
+    assert move(cursor("me", **{"0": 130, "1": 7}), passed(100, 110)) == {"0": 130, "1": 7}
 
 
-def test_what_another_left_is_taken_up() -> None:
-    assert move(cursor("other", **{"0": FIRST}), passed(100, 110)) == {"0": 110}
+def test_what_another_left_is_replaced() -> None:
+    # Of a topic that was made anew, and has fewer partitions and lower offsets.
+    assert move(cursor("other", **{"0": 5000, "1": 70, "2": 3}), passed(100, 110)) == {"0": 110, "1": 0}

@@ -1,6 +1,6 @@
 """Kafka for distributed engines: each partition of a topic is read for ever, by whichever worker holds it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,9 +11,11 @@ from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Duration, Timestamp
 
+from tierloom.errors import SourceLost
 from tierloom.stores.opening import open_store
 from transforms.bundle import Span
 from transforms.job import Job
+from transforms.stream_position import Positions
 from transforms.streams.cuts import Cuts
 from transforms.streams.kafka_client import KafkaTopic, PartitionReader, event_of, lost
 
@@ -104,20 +106,6 @@ class ReadPartitionDoFn(beam.DoFn):
         return self._readers[number]
 
 
-def partitions_of(topic: KafkaTopic, positions: Mapping[str, int]) -> list[Partition]:
-    """Every partition of the topic, to be taken up at its position, or from its beginning.
-
-    Raises `SourceError` when the topic cannot be reached, `SourceLost` when a position is no longer to be had.
-    """
-    found = []
-    for number, (oldest, newest) in topic.offsets().items():
-        first = positions.get(str(number), oldest)
-        if not oldest <= first <= newest:
-            raise lost(topic, number, first, oldest, newest)
-        found.append(Partition(number, first))
-    return found
-
-
 @dataclass(frozen=True, slots=True)
 class KafkaChanges:
     """A topic, for an engine to read: as many workers at a time as it has partitions."""
@@ -135,7 +123,24 @@ class KafkaChanges:
         """How the manifest calls it."""
         return self.topic.source
 
-    def read(self, pipeline: Any, positions: Mapping[str, int]) -> Any:
-        """Its Spans, from these positions on; a partition that has none, from its beginning."""
-        found = pipeline | "partitions" >> beam.Create(partitions_of(self.topic, positions))
-        return found | "read" >> beam.ParDo(ReadPartitionDoFn(self.topic, self.job)).with_output_types(Span)
+    def take_up(self, positions: Positions) -> Positions:
+        """The position of each partition; the oldest offset of one that has none.
+
+        Raises `SourceError` when the topic cannot be reached, `SourceLost` when a position is no longer to be had.
+        """
+        found = {str(number): ends for number, ends in self.topic.offsets().items()}
+        if gone := sorted(positions.keys() - found.keys()):
+            raise SourceLost(
+                f"{self.source} has no partition {', '.join(gone)} any more, though it was published: was the topic "
+                "made anew? --from-beginning takes it as it is"
+            )
+        for name, (oldest, newest) in found.items():
+            if not oldest <= positions.get(name, oldest) <= newest:
+                raise lost(self.topic, int(name), positions[name], oldest, newest)
+        return {name: positions.get(name, oldest) for name, (oldest, _) in found.items()}
+
+    def read(self, pipeline: Any, taken_up: Positions) -> Any:
+        """Its Spans, from these positions on."""
+        found = [Partition(int(name), first) for name, first in taken_up.items()]
+        partitions = pipeline | "partitions" >> beam.Create(found)
+        return partitions | "read" >> beam.ParDo(ReadPartitionDoFn(self.topic, self.job)).with_output_types(Span)

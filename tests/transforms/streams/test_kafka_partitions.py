@@ -19,7 +19,7 @@ from transforms.bundle import Span
 from transforms.job import Job
 from transforms.reading.records import Fields
 from transforms.streams.kafka_client import KafkaTopic, PartitionReader
-from transforms.streams.kafka_partitions import Offsets, Partition, ReadPartitionDoFn, partitions_of
+from transforms.streams.kafka_partitions import KafkaChanges, Offsets, Partition, ReadPartitionDoFn
 
 COUNT = 30
 
@@ -120,15 +120,14 @@ def test_where_nothing_waits_the_next_turn_comes_later(worker: Worker) -> None:
     assert worker.turn(COUNT) == ([], COUNT)
 
 
-def test_partitions_are_taken_up_at_their_positions(topic: KafkaTopic) -> None:
-    found = {partition.number: partition.first for partition in partitions_of(topic, {"1": 12})}
-    assert (found[0], found[1]) == (0, 12)
+def test_partitions_are_taken_up_at_their_positions(topic: KafkaTopic, job: Job) -> None:
+    assert KafkaChanges(topic, job).take_up({"1": 12}) == {"0": 0, "1": 12, "2": 0, "3": 0}
 
 
 @pytest.mark.parametrize("offset", [COUNT + 1, 10**9])
-def test_an_offset_that_is_not_there_stops_the_stream(topic: KafkaTopic, offset: int) -> None:
+def test_an_offset_that_is_not_there_stops_the_stream(topic: KafkaTopic, job: Job, offset: int) -> None:
     with pytest.raises(SourceLost, match=rf"partition 1: offset {offset} .* 0 to {COUNT}"):
-        partitions_of(topic, {"1": offset})
+        KafkaChanges(topic, job).take_up({"1": offset})
     reader = PartitionReader(topic, 1)
     reader.seek(offset)
     with pytest.raises(SourceLost, match="from-beginning"):
@@ -136,7 +135,12 @@ def test_an_offset_that_is_not_there_stops_the_stream(topic: KafkaTopic, offset:
     reader.close()
 
 
-def test_a_broker_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partition_that_is_not_there_stops_the_stream(topic: KafkaTopic, job: Job) -> None:
+    with pytest.raises(SourceLost, match="has no partition 7 any more"):
+        KafkaChanges(topic, job).take_up({"1": 3, "7": 3})
+
+
+def test_a_broker_that_is_not_there_is_named(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transforms.streams.kafka_client._ASK_SECONDS", 0.5)
     with pytest.raises(SourceError, match=r"kafka://127\.0\.0\.1:1/changes cannot be read"):
-        partitions_of(KafkaTopic.of("kafka://127.0.0.1:1/changes"), {})
+        KafkaChanges.of("kafka://127.0.0.1:1/changes", job).take_up({})
