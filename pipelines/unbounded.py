@@ -23,7 +23,11 @@ from transforms.publish_window import PublishWindowDoFn
 from transforms.stream_position import Positions
 
 # Flink never calls a source that reads for ever unless bundles end before its checkpoints.
-_FLINK_FLAGS: Final = ("--checkpointing_interval=10000", "--finish_bundle_before_checkpointing")
+_FLINK  # They end a source, or wait for its end.
+_FINITE: Final = (DEFAULT_RUNNER, "DirectRunner", "BundleBasedDirectRunner")
+_FLAGS: Final = ("--checkpointing_interval=10000", "--finish_bundle_before_checkpointing")
+# They end a source, or wait for its end.
+_FINITE: Final = (DEFAULT_RUNNER, "DirectRunner", "BundleBasedDirectRunner")
 _FLAGS: Final = {"FlinkRunner": _FLINK_FLAGS, "PortableRunner": _FLINK_FLAGS}
 
 
@@ -70,8 +74,10 @@ def engine_options(arguments: Sequence[str]) -> PipelineOptions:
     rest, options = split_arguments(arguments)
     if rest:
         raise InputError(f"one source at a time: what is {rest[0]!r}?")
-    if runner_of(options) == DEFAULT_RUNNER:
-        raise InputError("name the engine with --runner; without Beam's options, tierloom stream runs by itself")
+    if runner_of(options) in _FINITE:
+        raise InputError(
+            "name an engine that can run for ever with --runner; without Beam's options, tierloom stream runs by itself"
+        )
     return options
 
 

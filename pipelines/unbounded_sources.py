@@ -17,8 +17,8 @@ from transforms.stream_position import Positions
 from transforms.streams.messages import message_event
 
 _SUBSCRIPTION: Final = re.compile(r"pubsub://([^/?]+)/([^/?]+)")
-# The only engines on which Beam's own reader of Pub/Sub for Python works.
-_PUBSUB_RUNNERS: Final = ("DataflowRunner", "BundleBasedDirectRunner")
+# The only engine of a cluster on which Beam's own reader of Pub/Sub for Python works.
+_PUBSUB_RUNNER: Final = "DataflowRunner"
 
 
 class Changes(Protocol):
@@ -69,9 +69,9 @@ def open_changes(source: str, job: Job, options: PipelineOptions) -> Changes:
     if source.startswith("kafka://"):
         return _open_kafka(source, job)
     if match := _SUBSCRIPTION.fullmatch(source):
-        if runner_of(options) not in _PUBSUB_RUNNERS:
+        if runner_of(options) != _PUBSUB_RUNNER:
             raise InputError(
-                f"Beam reads {source} on DataflowRunner only, not on {runner_of(options)}; without --runner, "
+                f"Beam reads {source} on {_PUBSUB_RUNNER} only, not on {runner_of(options)}; without --runner, "
                 "tierloom stream reads it itself"
             )
         return PubSubChanges(f"projects/{match[1]}/subscriptions/{match[2]}", source, job.fields)

@@ -260,7 +260,8 @@ def test_an_empty_pane_is_nothing(endpoint: Endpoint, store: Path, publish: Publ
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("kafka://localhost:1/t", "--streaming"), "name the engine with --runner"),
+        (("kafka://localhost:1/t", "--streaming"), "name an engine that can run for ever"),
+        (("kafka://localhost:1/t", "--runner=DirectRunner"), "name an engine that can run for ever"),
         (("kafka://localhost:1/t", "more", "--runner=FlinkRunner"), "one source at a time: what is 'more'?"),
         (("kafka://localhost:1/t", "--runner=FlinkRunner", "--interval", "0"), "--interval 0: an engine"),
         (("docs", "--runner=FlinkRunner"), "'docs' cannot be read by an engine"),
