@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -58,6 +59,7 @@ class StreamLoop:
         """Raises what ended it, if it was not its source or `stop`; all that was published stays so."""
         head = read_head(self._store)
         self._totals.version = head.version
+        self._last_came = time.monotonic()
         self._positions = self._take_up(head)
         with ExitStack() as held:
             held.callback(self._stream.close)
@@ -89,8 +91,17 @@ class StreamLoop:
         if something:
             self._publish(batch)
         self._upkeep.look(published=something)
-        caught_up = self._pace.once and not batch.changes and not self._stream.behind()
+        caught_up = self._pace.once and self._has_caught_up(something)
         return not (gathered.ended or caught_up or self._stop.is_set())
+
+    def _has_caught_up(self, something: bool) -> bool:
+        """Whether nothing waits; of a source that cannot tell, whether nothing came for a while."""
+        now = time.monotonic()
+        if something:
+            self._last_came = now
+            return False
+        behind = self._stream.behind()
+        return behind == 0 or (behind is None and now - self._last_came >= _QUIET_SECONDS)
 
     def _publish(self, batch: Batch) -> None:
         work = partial(self._batches.publish, batch, uuid.uuid4().hex, self._move(batch))
@@ -108,4 +119,6 @@ class StreamLoop:
         return CursorMove(self._stream.source, self._positions, batch.positions, _HOLDER)
 
 
+# Longer than a service takes to bring what it has.
+_QUIET_SECONDS: Final = 5.0
 _HOLDER: Final = f"{socket.gethostname()}, process {os.getpid()}"

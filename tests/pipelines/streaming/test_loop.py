@@ -25,6 +25,7 @@ from tierloom.errors import SourceHeld, StoreError
 from tierloom.stores.local import LocalStore
 from transforms.micro_batch import MicroBatches
 from transforms.reading.records import Fields
+from transforms.streams.stream import Batch
 
 
 @pytest.fixture
@@ -115,6 +116,25 @@ def test_it_goes_on_from_the_manifest(store: Path) -> None:
 def test_once_ends_when_it_has_caught_up(store: Path) -> None:
     stream = Scripted([document("a", 1)], ends=False)
     assert follow(store, stream, Pace(once=True)).changes == 1
+
+
+def test_once_waits_for_a_source_that_cannot_tell(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.streaming.loop._QUIET_SECONDS", 0.2)
+
+    class Slow(Scripted):
+        """Gives nothing on every other take, and does not know how much will come."""
+
+        def take(self, limit: int, seconds: float) -> Batch | None:
+            if len(self.asked) % 2:
+                self.asked.append(limit)
+                return Batch(())
+            return super().take(limit, seconds)
+
+        def behind(self) -> int | None:  # type: ignore[override]
+            return None
+
+    slow = Slow([document("a", 1), document("b", 2), document("c", 3)], at_once=1, ends=False)
+    assert follow(store, slow, Pace(once=True, max_batch=1, interval=0.0)).changes == 3
 
 
 def test_a_stream_that_lost_its_cursor_to_another_is_told_and_publishes_nothing(store: Path) -> None:
