@@ -23,9 +23,7 @@ from transforms.publish_window import PublishWindowDoFn
 from transforms.stream_position import Positions
 
 # Flink never calls a source that reads for ever unless bundles end before its checkpoints.
-_FLINK  # They end a source, or wait for its end.
-_FINITE: Final = (DEFAULT_RUNNER, "DirectRunner", "BundleBasedDirectRunner")
-_FLAGS: Final = ("--checkpointing_interval=10000", "--finish_bundle_before_checkpointing")
+_FLINK_FLAGS: Final = ("--checkpointing_interval=10000", "--finish_bundle_before_checkpointing")
 # They end a source, or wait for its end.
 _FINITE: Final = (DEFAULT_RUNNER, "DirectRunner", "BundleBasedDirectRunner")
 _FLAGS: Final = {"FlinkRunner": _FLINK_FLAGS, "PortableRunner": _FLINK_FLAGS}
