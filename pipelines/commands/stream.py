@@ -14,8 +14,9 @@ from pipelines.streaming.stopping import stop_on_signals
 from pipelines.streaming.totals import Totals, totals_table
 from pipelines.unbounded import engine_options, run_unbounded
 from tierloom.errors import InputError
+from tierloom.stores.opening import open_store
 from transforms.reading.records import Fields
-from transforms.streams.opening import StreamOptions, open_stream
+from transforms.streams.opening import StreamOptions, open_stream, refuse_own_output
 
 _SECONDS: Final = 1.0
 _ENGINE_SECONDS: Final = 10.0
@@ -88,6 +89,7 @@ def command(
         job = make_job(store, "stream", fields, concurrency=concurrency)
         run_unbounded(job, source, options, _ENGINE_SECONDS if interval is None else interval, from_beginning)
         return
+    refuse_own_output(source, open_store(store))
     pace = Pace(max_batch, _SECONDS if interval is None else interval, patience, from_beginning, once)
     with stop_on_signals() as stop, quiet_beam(), LiveLine() as line:
         stream = open_stream(source, StreamOptions(fields, line.say, delete_at_most / 100, patience, stop.is_set))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from tierloom.errors import MissingExtra, SourceError
+from tierloom.stores.store import Store
 from transforms.reading.listing import shown_path
 from transforms.reading.records import Fields
 from transforms.streams.growing_file import GrowingFile
@@ -53,6 +54,18 @@ def open_stream(source: str, options: StreamOptions) -> ChangeStream:
     if scheme[1] not in _OPENERS:
         raise SourceError(f"{source!r} has the scheme {scheme[1]!r}; {_ACCEPTED}")
     return _OPENERS[scheme[1]](source, options)
+
+
+def refuse_own_output(source: str, store: Store) -> None:
+    """Raises `SourceError` when the store lies in a folder that is watched: what is published would come as changes."""
+    if not store.local or not Path(source).is_dir():
+        return
+    folder, root = Path(source).resolve(), Path(store.url).resolve()
+    if root.is_relative_to(folder) and not any(part.startswith(".") for part in root.relative_to(folder).parts):
+        raise SourceError(
+            f"the store {store.url} lies in the folder {shown_path(source)!r} that is to be watched: what is published "
+            "would be taken for changes; move one of them, or give the store's folder a name that begins with a dot"
+        )
 
 
 def _open_local(source: str, options: StreamOptions) -> ChangeStream:

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from tierloom.errors import MissingExtra, SourceError
+from tierloom.stores.opening import open_store
 from transforms.reading.records import Fields
 from transforms.streams.folder import FolderStream
 from transforms.streams.growing_file import GrowingFile
 from transforms.streams.kafka import KafkaStream
-from transforms.streams.opening import StreamOptions, open_stream
+from transforms.streams.opening import StreamOptions, open_stream, refuse_own_output
 from transforms.streams.pubsub import PubSubStream
 from transforms.streams.standard_input import StandardInput
 from transforms.streams.stream import ChangeStream
@@ -54,6 +55,18 @@ def test_what_is_no_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sour
     with pytest.raises(SourceError) as raised:
         open_stream(source, OPTIONS)
     assert message in str(raised.value)
+
+
+def test_a_store_in_the_watched_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "docs")
+    for folder in ("docs", "link"):
+        for store in ("docs", "docs/store", "link/deep/store"):
+            with pytest.raises(SourceError, match="would be taken for changes; move one of them"):
+                refuse_own_output(str(tmp_path / folder), open_store(str(tmp_path / store)))
+    for store in (tmp_path / "store", tmp_path / "docs/.store", tmp_path / "docs-store"):
+        refuse_own_output(str(tmp_path / "docs"), open_store(str(store)))
+    refuse_own_output("kafka://host/topic", open_store(str(tmp_path)))
 
 
 @pytest.mark.parametrize(
