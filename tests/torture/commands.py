@@ -41,7 +41,9 @@ class Running:
             os.killpg(self.pid, signal.SIGKILL)
 
     def wait(self) -> Ended:
+        """Also ends what the command has left running: a process that works on is not what is looked for here."""
         status = int(_line(self.zygote))
+        self.kill()
         return Ended(status, self.order.output.read_text(), self.order.errors.read_text())
 
 

@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Final
 
 import tierloom
 from index_builder.audit import audit
+from tierloom.errors import TierloomError
 from tierloom.manifest import Manifest
 from tierloom.snapshot import Snapshot
 from tierloom.stores.opening import open_store
@@ -80,13 +82,18 @@ def losses_of(store: object, version: int, truth: Truth) -> Losses:
     for problem in audit(open_store(str(store)), version).problems:
         found.torn += 1
         found.notes.append(f"version {version}: {problem}")
+    if not found.torn:
+        _compare_all(found, store, version, truth)
+    return found
+
+
+def _compare_all(found: Losses, store: object, version: int, truth: Truth) -> None:
     with tierloom.open(str(store), version) as snapshot:
         wanted = chunks_of(truth)
         _compare(found, f"version {version}", live_in(snapshot), wanted)
         for tier in snapshot.manifest.collection.tiers:
             _compare(found, f"version {version}, tier {tier.name}", found_in(snapshot, tier.dimensions), wanted)
         _check_counts(found, snapshot.manifest, truth)
-    return found
 
 
 def live_in(snapshot: Snapshot) -> Counter[Chunk]:
@@ -122,10 +129,20 @@ def _check_counts(found: Losses, manifest: Manifest, truth: Truth) -> None:
 def head_losses(store: object, allowed: Sequence[Truth]) -> Losses:
     """What is wrong with the newest version, which should hold one of these."""
     version = max(stored_versions(open_store(str(store))))
-    with tierloom.open(str(store), version) as snapshot:
-        live = live_in(snapshot)
-    held = min(allowed, key=lambda truth: ((chunks_of(truth) - live) + (live - chunks_of(truth))).total())
-    return losses_of(store, version, held)
+    return losses_of(store, version, min(allowed, key=partial(_distance, _live_in_version(store, version))))
+
+
+def _live_in_version(store: object, version: int) -> Counter[Chunk]:
+    try:
+        with tierloom.open(str(store), version) as snapshot:
+            return live_in(snapshot)
+    except TierloomError:
+        return Counter()
+
+
+def _distance(live: Counter[Chunk], truth: Truth) -> int:
+    wanted = chunks_of(truth)
+    return (wanted - live).total() + (live - wanted).total()
 
 
 def history_losses(store: object, history: Mapping[int, Truth]) -> Losses:
