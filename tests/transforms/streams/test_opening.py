@@ -64,8 +64,8 @@ def test_a_store_in_the_watched_folder_is_refused(tmp_path: Path) -> None:
         for store in ("docs", "docs/store", "link/deep/store"):
             with pytest.raises(SourceError, match="would be taken for changes; move one of them"):
                 refuse_own_output(str(tmp_path / folder), open_store(str(tmp_path / store)))
-    for store in (tmp_path / "store", tmp_path / "docs/.store", tmp_path / "docs-store"):
-        refuse_own_output(str(tmp_path / "docs"), open_store(str(store)))
+    for store in ("store", "docs/.store", "docs-store"):
+        refuse_own_output(str(tmp_path / "docs"), open_store(str(tmp_path / store)))
     refuse_own_output("kafka://host/topic", open_store(str(tmp_path)))
 
 
