@@ -93,12 +93,11 @@ def lives(options: argparse.Namespace) -> Iterator[str]:
 def races(options: argparse.Namespace) -> Iterator[str]:
     """Two and eight committers, in a folder and in a bucket."""
     for racers in (2, 8):
-        share = options.commits // 4 // racers
+        share = -(-options.commits // 4 // racers)
         with TemporaryDirectory(prefix="tierloom-torture-") as folder:
             yield from _raced(f"{folder}/store", racers, share)
-        with bucket() as url:
-            if url:
-                yield from _raced(url, racers, share)
+        if options.server:
+            yield from _raced(gcs_server.new_bucket(options.server).url, racers, share)
 
 
 def _raced(store: str, racers: int, commits: int) -> Iterator[str]:
@@ -109,27 +108,24 @@ def _raced(store: str, racers: int, commits: int) -> Iterator[str]:
 
 def storms(options: argparse.Namespace) -> Iterator[str]:
     """Everything over a bad network."""
-    for seed in _seeds(options):
-        with bucket() as url, workshop() as place:
-            if not url:
-                return
+    for seed in _seeds(options) if options.server else ():
+        url = gcs_server.new_bucket(options.server).url
+        with workshop() as place:
             problems = storm(url, place.folder, place.endpoint, place.commands, seed)
         print(f"storm {seed}: {len(problems)} problems", flush=True)
         yield from problems
 
 
 @contextmanager
-def bucket() -> Iterator[str | None]:
-    """A new bucket of a real server; None where there is none, which is said."""
+def server() -> Iterator[str | None]:
+    """The address of a real server of buckets, for this process and those it starts; None where there is none."""
     if (program := gcs_server.program()) is None:
-        print("no fake-gcs-server on PATH, and no Go to build it: nothing was done in a bucket")
+        print("no fake-gcs-server on PATH, and no Go to build it: nothing is done in a bucket")
         yield None
         return
-    with (
-        TemporaryDirectory() as folder,
-        gcs_server.serving(program, Path(folder) / "log") as os.environ["STORAGE_EMULATOR_HOST"],
-    ):
-        yield gcs_server.new_bucket(os.environ["STORAGE_EMULATOR_HOST"]).url
+    with TemporaryDirectory() as folder, gcs_server.serving(program, Path(folder) / "log") as address:
+        os.environ["STORAGE_EMULATOR_HOST"] = address
+        yield address
 
 
 def replay(what: str) -> list[str]:
@@ -168,7 +164,8 @@ def main() -> int:
     else:
         print(f"seed {options.seed}", flush=True)
         kinds = {"calls": calls, "outages": outages, "lives": lives, "races": races, "storms": storms}
-        failures = [failure for kind in options.only for failure in kinds[kind](options)]
+        with server() as options.server:
+            failures = [failure for kind in options.only for failure in kinds[kind](options)]
     print(*failures or ["nothing lost, doubled, torn or resurrected"], sep="\n")
     return bool(failures)
 
