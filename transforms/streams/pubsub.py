@@ -31,6 +31,8 @@ _HELD_BYTES: Final = 64 << 20
 _BATCH_BYTES: Final = 16 << 20
 # A message is given to another subscriber when it was held so long: longer than any publishing should take.
 _HELD_SECONDS: Final = 3600
+# The first messages take a while to come; until then nobody may think that there are none.
+_CONNECT_SECONDS: Final = 3.0
 _CLOSE_SECONDS: Final = 10.0
 _GIVEN_BACK: Final = 1000
 _NAME: Final = re.compile(r"pubsub://([^/?#]+)/([^/?#]+)")
@@ -74,6 +76,7 @@ class PubSubStream:
         self._held: deque[Any] = deque()
         self._state = grpc.ChannelConnectivity.IDLE
         self._pull: Any = None
+        self._connected_by = 0.0
 
     @property
     def source(self) -> str:
@@ -87,6 +90,7 @@ class PubSubStream:
                 f"{self.source} cannot be read: {error}. Log in with `gcloud auth application-default login`, or name "
                 "a key file in GOOGLE_APPLICATION_CREDENTIALS"
             ) from error
+        self._connected_by = time.monotonic() + _CONNECT_SECONDS
         self._client.transport.grpc_channel.subscribe(self._note_state)
         self._pull = self._client.subscribe(
             self._subscription.path,
@@ -99,7 +103,7 @@ class PubSubStream:
         )
 
     def take(self, limit: int, seconds: float) -> Batch | None:
-        until = time.monotonic() + seconds
+        until = max(time.monotonic() + seconds, self._connected_by)
         changes: list[Change] = []
         held = 0
         while len(changes) < limit and held < _BATCH_BYTES:
@@ -109,6 +113,8 @@ class PubSubStream:
             self._held.append(message)
             changes.append(self._change(message))
             held += len(message.data)
+        # Whatever comes next is not the first.
+        self._connected_by = 0.0
         if not changes:
             self._refuse_failure()
         return Batch(tuple(changes))

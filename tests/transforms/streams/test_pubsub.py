@@ -60,6 +60,13 @@ def test_a_message_is_acknowledged_when_it_is_published(pubsub: PubSub, follow: 
     assert sorted(ids_of(again.events)) == sorted(ids_of(taken.events)[3:])
 
 
+def test_the_first_messages_are_waited_for(pubsub: PubSub, follow: Follower) -> None:
+    pubsub.publish(record(1))
+    batch = follow(pubsub.source).take(10, 0)
+    assert batch is not None
+    assert len(batch.changes) == 1
+
+
 def test_what_is_held_is_nobody_elses(pubsub: PubSub, follow: Follower) -> None:
     """Longer than the deadline of the subscription, which is 10 s: the client extends it."""
     pubsub.publish(record(1))
