@@ -19,7 +19,7 @@ from tierloom.object_files import ObjectFiles
 from tierloom.run_report import RunReport, store_report
 from tierloom.seen_files import SeenFile
 from tierloom.settle import Verdict, settle
-from tierloom.shards.live import LiveShard, of_each
+from tierloom.shards.live import LiveShard, at_once
 from tierloom.shards.live_shards import LiveShards
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Store
@@ -136,7 +136,7 @@ class Publisher:
         return [shard for shard in stored if shard.path not in there]
 
     def _with_dead_rows(self, shards: Sequence[LiveShard], dead: Sequence[NDArray[np.int64]]) -> list[VectorShard]:
-        return of_each(partial(_with_dead_rows, store=self._store), shards, dead)
+        return at_once(partial(_with_dead_rows, store=self._store), shards, dead)
 
     def _indexes_of(self, added: Sequence[VectorShard], head: Manifest) -> list[IndexShard]:
         """Index shards that cover these vector shards, and no others, in every tier of the head."""

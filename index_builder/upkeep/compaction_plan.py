@@ -22,12 +22,14 @@ class Rules:
 
     With a larger `fan_out` rows are rewritten less often, and a query asks more index shards. Only groups whose live
     rows are in `group_rows` are looked at: two compactions at once, one of small groups and one of large ones, do not
-    meet, and small ones need not wait for minutes until a large one is done.
+    meet, and small ones need not wait for minutes until a large one is done. No round has more than `round_rows`,
+    unless one group alone does: where many small groups have piled up, the first of them need not wait for the last.
     """
 
     fan_out: int = 8
     dead_share: float = 0.2
     group_rows: range = range(1 << 40)
+    round_rows: int = 1 << 40
 
     def __post_init__(self) -> None:
         if self.fan_out < 2 or not 0 < self.dead_share < 1:
@@ -113,12 +115,13 @@ def _level(rows: int, fan_out: int) -> int:
 
 
 def _bins(groups: Sequence[Group], rules: Rules, sizes: Sizes) -> list[list[Group]]:
-    """Neighbours together, as many as fit into an index shard."""
+    """Neighbours together, as many as fit into an index shard and a round."""
+    most = min(sizes.index_shard_rows, rules.round_rows)
     bins: list[list[Group]] = []
     filled = 0
     for group in groups:
         rows = _rows_after(group, rules, sizes)
-        if bins and filled + rows <= sizes.index_shard_rows:
+        if bins and filled + rows <= most:
             bins[-1].append(group)
         else:
             bins.append([group])

@@ -25,8 +25,12 @@ _PAUSE_SECONDS: Final = 60.0
 _SPAWN: Final = get_context("spawn")
 
 
-# Small groups are compacted while a large one takes its minutes: their number stays small all the while.
-_LANES: Final = (Rules(group_rows=range(4096)), Rules(group_rows=range(4096, 1 << 40)))
+# Small groups are compacted while large ones take their minutes: their number stays small all the while.
+_LANES: Final = (
+    Rules(group_rows=range(2048), round_rows=16_384),
+    Rules(group_rows=range(2048, 32_768), round_rows=262_144),
+    Rules(group_rows=range(32_768, 1 << 40)),
+)
 
 
 class Upkeep:

@@ -43,6 +43,11 @@ class LiveShard:
         return other
 
     @property
+    def is_at_hand(self) -> bool:
+        """Whether it is mapped here and was asked before: then threads only take longer."""
+        return self._files.store.local and self._keys is not None
+
+    @property
     def shard(self) -> ShardColumns:
         return self._files.shard(self.stored)
 
@@ -91,13 +96,21 @@ class LiveShard:
 
 
 def of_each(work: Callable[..., T], shards: Sequence[LiveShard], *more: Sequence[Any]) -> list[T]:
-    """`work` of each shard, and of what goes with it in `more`; several at a time, the results in order.
+    """`work` of each shard, and of what goes with it in `more`; the results in order. Several shards that are not at
+    hand are waited for together."""
+    every = list(zip(shards, *more, strict=True))
+    away = [at for at, shard in enumerate(shards) if not shard.is_at_hand]
+    opened = at_once(lambda at: work(*every[at]), away)
+    under_way = dict(zip(away, opened, strict=True))
+    return [under_way[at] if at in under_way else work(*one) for at, one in enumerate(every)]
+
+
+def at_once(work: Callable[..., T], *arguments: Sequence[Any]) -> list[T]:
+    """`work` of the first of all `arguments`, of the second ..., several at a time; the results in order.
 
     `work` must not call this itself.
     """
-    if len(shards) < 2:
-        return list(map(work, shards, *more))
-    return list(_pool().map(work, shards, *more))
+    return list(_pool().map(work, *arguments))
 
 
 @lru_cache(maxsize=1)

@@ -196,6 +196,13 @@ def test_only_groups_of_the_asked_size_are_looked_at() -> None:
     assert (small.live_rows, large.live_rows) == (40, 4000)
 
 
+def test_no_round_is_larger_than_it_may_be() -> None:
+    simulated = Simulated(Sizes(), Rules(fan_out=4, round_rows=50))
+    for rows in [10] * 12:
+        simulated.publish(rows)
+    assert [round_.live_rows for round_ in simulated.due] == [20, 50, 50]
+
+
 @pytest.mark.parametrize("wrong", [{"fan_out": 1}, {"dead_share": 0.0}, {"dead_share": 1.0}])
 def test_rules_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="fan_out"):
