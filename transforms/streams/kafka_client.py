@@ -1,5 +1,6 @@
 """One topic of a Kafka broker: its offsets, its messages, and what they say."""
 
+import logging
 import re
 import time
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from transforms.reading.records import Fields, record_event
 from transforms.reading.refused import Refused, refusal
 from transforms.streams.messages import key_of, message_event
 
+_LOGGER: Final = logging.getLogger(__name__)
 _ASK_SECONDS: Final = 30.0
 _STEP: Final = 64
 _IDLE_SECONDS: Final = 0.1
@@ -124,13 +126,13 @@ def _settings(path: str) -> dict[str, str]:
 class PartitionReader:
     """Reads one partition of a topic from any offset on. For one thread.
 
-    While the broker is out of reach, nothing comes: the client goes on trying.
+    While the broker is out of reach, nothing comes: the client goes on trying, and the log of the worker says so.
     """
 
     def __init__(self, topic: KafkaTopic, number: int) -> None:
         self._topic = topic
         self._number = number
-        self._consumer = topic.consumer()
+        self._consumer = topic.consumer(error_cb=self._log)
         self.position = -1
 
     def seek(self, offset: int) -> None:
@@ -184,6 +186,9 @@ class PartitionReader:
             oldest, newest = self._topic.offsets()[self._number]
             raise lost(self._topic, self._number, self.position, oldest, newest)
         return error is None
+
+    def _log(self, error: KafkaError) -> None:
+        _LOGGER.warning("%s, partition %d: %s", self._topic.source, self._number, error.str())
 
 
 def _offset(message: Message) -> int:

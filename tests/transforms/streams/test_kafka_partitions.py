@@ -1,6 +1,7 @@
 """A partition read by workers that take turns: every message in one span, and the same spans whoever reads."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,3 +145,13 @@ def test_a_broker_that_is_not_there_is_named(job: Job, monkeypatch: pytest.Monke
     monkeypatch.setattr("transforms.streams.kafka_client._ASK_SECONDS", 0.5)
     with pytest.raises(SourceError, match=r"kafka://127\.0\.0\.1:1/changes cannot be read"):
         KafkaChanges.of("kafka://127.0.0.1:1/changes", job).take_up({})
+
+
+def test_a_broker_that_goes_away_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    reader = PartitionReader(KafkaTopic.of("kafka://127.0.0.1:1/changes"), 3)
+    reader.seek(0)
+    until = time.monotonic() + 20
+    while not caplog.records and time.monotonic() < until:
+        assert reader.turn(10, 0.5) == []
+    reader.close()
+    assert caplog.records[0].getMessage().startswith("kafka://127.0.0.1:1/changes, partition 3: ")
