@@ -53,7 +53,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def run(command: str) -> str:
-    result = CliRunner().invoke(cli, shlex.split(command)[1:], catch_exceptions=False)
+    # A stream has no end of its own; tests/pipelines/streaming ends one by a signal.
+    ending = ["--once"] if command.startswith("tierloom stream") else []
+    result = CliRunner().invoke(cli, [*shlex.split(command)[1:], *ending], catch_exceptions=False)
     assert result.exit_code == 0, f"{command}\n{result.output}"
     return result.stdout
 
