@@ -20,7 +20,7 @@ from tierloom.versions import read_head
 from transforms.bundle import LATENESS, BundleOutcome, ShardBundleDoFn
 from transforms.job import Job
 from transforms.publish_window import PublishWindowDoFn
-from transforms.stream_position import Positions
+from transforms.publishing.stream_position import Positions
 
 # Flink never calls a source that reads for ever unless bundles end before its checkpoints.
 _FLINK_FLAGS: Final = ("--checkpointing_interval=10000", "--finish_bundle_before_checkpointing")

@@ -12,8 +12,8 @@ from tierloom.document import Origin
 from tierloom.errors import InputError, MissingExtra, SourceError
 from transforms.bundle import Span
 from transforms.job import Job
+from transforms.publishing.stream_position import Positions
 from transforms.reading.records import Fields
-from transforms.stream_position import Positions
 from transforms.streams.messages import message_event
 
 _SUBSCRIPTION: Final = re.compile(r"pubsub://([^/?]+)/([^/?]+)")

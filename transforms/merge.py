@@ -20,8 +20,8 @@ from tierloom.shards.live import LiveShard
 from tierloom.stores.opening import open_store
 from transforms.compare import Deletions
 from transforms.elements import ShardReceipt
-from transforms.events import Event, LiveEvents, event_of, events_of, live_events
 from transforms.job import Job
+from transforms.publishing.events import Event, LiveEvents, event_of, events_of, live_events
 from transforms.timing import stopwatch
 
 

@@ -8,8 +8,8 @@ from tierloom.run_report import RunReport
 from transforms.base import open_shards
 from transforms.bundle import ShardSteps, Span
 from transforms.job import Job
-from transforms.outcome import CursorMove
-from transforms.publish_steps import PublishSteps
+from transforms.publishing.outcome import CursorMove
+from transforms.publishing.steps import PublishSteps
 from transforms.streams.stream import Batch
 
 

@@ -16,9 +16,9 @@ from tierloom.stores.store import Store
 from tierloom.versions import head_version, read_head, read_manifest
 from transforms.bundle import BundleOutcome
 from transforms.job import Job
-from transforms.outcome import CursorMove
-from transforms.publish_steps import PublishSteps
-from transforms.stream_position import Positions, Taken, cursor_move
+from transforms.publishing.outcome import CursorMove
+from transforms.publishing.steps import PublishSteps
+from transforms.publishing.stream_position import Positions, Taken, cursor_move
 
 
 def run_of(outcomes: Sequence[BundleOutcome]) -> str:

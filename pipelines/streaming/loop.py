@@ -25,7 +25,7 @@ from tierloom.stores.opening import open_store
 from tierloom.versions import read_head
 from transforms.job import Job
 from transforms.micro_batch import MicroBatches
-from transforms.outcome import CursorMove
+from transforms.publishing.outcome import CursorMove
 from transforms.streams.stream import Batch, ChangeStream
 
 

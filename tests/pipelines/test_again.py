@@ -127,7 +127,7 @@ def test_documents_whose_keys_collide_are_told_apart(
     tmp_path: Path, endpoint: Endpoint, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lower = [f"tierloom.{name}" for name in ("document", "settle", "tombstones")]
-    for module in (*lower, *(f"transforms.{name}" for name in ("base", "write", "events"))):
+    for module in (*lower, *(f"transforms.{name}" for name in ("base", "write", "publishing.events"))):
         monkeypatch.setattr(f"{module}.document_key", lambda id_: document_key(id_) % 2)
     ids = "abcdefgh"
     ok(run("ingest", store, write_records(tmp_path / "one.jsonl", records_of(ids, 1, "alpha\n\nbravo"))))

@@ -28,8 +28,8 @@ from tierloom.stores.opening import open_store
 from transforms.bundle import BundleOutcome, ShardSteps, Span
 from transforms.job import Job
 from transforms.publish_window import PublishWindowDoFn
+from transforms.publishing.stream_position import Taken
 from transforms.reading.records import Fields
-from transforms.stream_position import Taken
 from transforms.streams.cuts import Cuts
 
 SECONDS = 10

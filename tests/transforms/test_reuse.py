@@ -121,7 +121,7 @@ def test_what_was_stored_is_not_paid_for_again(
     small_collection(store, endpoint, block_chunks=3, shard_rows=6)
     with monkeypatch.context() as patched:
         # The manifest is among the last things written: every block is stored by then.
-        monkeypatch.setattr("transforms.publish.commit", _die)
+        monkeypatch.setattr("transforms.publishing.publisher.commit", _die)
         with pytest.raises(Killed):
             run_directly(ingest_job(store), plan)
         patched.undo()

@@ -15,7 +15,7 @@ from tierloom.errors import SourceLost
 from tierloom.stores.opening import open_store
 from transforms.bundle import Span
 from transforms.job import Job
-from transforms.stream_position import Positions
+from transforms.publishing.stream_position import Positions
 from transforms.streams.cuts import Cuts
 from transforms.streams.kafka_client import KafkaTopic, PartitionReader, event_of, lost
 

@@ -22,8 +22,8 @@ from transforms.bundle import BundleOutcome
 from transforms.elements import ShardReceipt, Tally
 from transforms.job import Job
 from transforms.merge import settle_run
-from transforms.outcome import CursorMove, Outcome
-from transforms.publish import Publisher
+from transforms.publishing.outcome import CursorMove, Outcome
+from transforms.publishing.publisher import Publisher
 
 
 class PublishSteps:

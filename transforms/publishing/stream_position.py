@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from tierloom.manifest import Cursor
 from transforms.bundle import BundleOutcome
-from transforms.outcome import CursorMove
+from transforms.publishing.outcome import CursorMove
 
 Positions = Mapping[str, int]
 _Ranges = tuple[tuple[int, int], ...]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tierloom.manifest import Cursor
 from transforms.bundle import BundleOutcome, Passed
 from transforms.elements import Tally
-from transforms.stream_position import Taken, cursor_move
+from transforms.publishing.stream_position import Taken, cursor_move
 
 FIRST = 100
 

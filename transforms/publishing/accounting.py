@@ -3,8 +3,8 @@
 from tierloom.errors import AccountingError
 from tierloom.manifest import DocumentCounts
 from tierloom.settle import Verdict
-from transforms.letter_changes import LetterCounts
-from transforms.outcome import Outcome
+from transforms.publishing.letter_changes import LetterCounts
+from transforms.publishing.outcome import Outcome
 
 
 def run_counts(outcome: Outcome, verdict: Verdict) -> DocumentCounts:

@@ -10,8 +10,8 @@ from tierloom.manifest import DeadLetters, Manifest
 from tierloom.object_files import ObjectFiles
 from tierloom.shards.live import LiveShard
 from tierloom.stores.store import Store
-from transforms.events import DeletedAt, Event, LiveEvents, events_of, live_events
-from transforms.outcome import Outcome
+from transforms.publishing.events import DeletedAt, Event, LiveEvents, events_of, live_events
+from transforms.publishing.outcome import Outcome
 
 
 @dataclass(frozen=True, slots=True)

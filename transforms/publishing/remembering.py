@@ -9,7 +9,7 @@ from tierloom.manifest import Cursor, LedgerPart, Manifest
 from tierloom.object_files import ObjectFiles
 from tierloom.seen_files import SEEN_FILES, SeenFile, read_seen_files, seen_file_entries
 from tierloom.tombstones import TOMBSTONES, tombstone_entries
-from transforms.outcome import CursorMove
+from transforms.publishing.outcome import CursorMove
 
 
 def remember_deletions(head: Manifest, deletions: Mapping[str, int], files: ObjectFiles) -> tuple[LedgerPart, ...]:
