@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engines.gcs_server import GcsBucket
@@ -74,6 +74,7 @@ _WANTED = st.lists(st.integers(0, _ROWS - 1), max_size=30).map(lambda rows: np.a
 _ASKED = st.lists(st.tuples(st.sampled_from([*SCHEMA.widths, *VARIABLE]), _WANTED), max_size=8)
 
 
+@settings(deadline=None)
 @given(asked=_ASKED)
 def test_gathered_rows_are_those_of_the_whole_file(
     store: RemoteStore, stored: VectorShard, asked: list[tuple[str, np.ndarray]]

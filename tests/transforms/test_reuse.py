@@ -46,10 +46,11 @@ class KillAt:
             number, self.writes = self.writes, self.writes + 1
             if number == self._at and not self._after:
                 raise Killed
-            result = write(*arguments)
-            if number == self._at:
-                raise Killed
-            return result
+            try:
+                return write(*arguments)
+            finally:
+                if number == self._at:
+                    raise Killed
 
         return wrapped
 
