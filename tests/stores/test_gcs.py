@@ -16,7 +16,16 @@ from requests.adapters import HTTPAdapter
 
 from tests.engines.gcs_server import GcsBucket
 from tests.stores.contract import StoreContract
-from tests.stores.faulty_network import Answer, Fault, answer_with, cut_answer, lose_answer, none, with_body
+from tests.stores.faulty_network import (
+    Answer,
+    Fault,
+    answer_with,
+    cut_answer,
+    lose_answer,
+    lose_request,
+    none,
+    with_body,
+)
 from tierloom.errors import AlreadyExists, PreconditionsIgnored, RevisionMismatch, StoreError
 from tierloom.stores import gcs
 from tierloom.stores.gcs import GcsStore
@@ -49,7 +58,7 @@ LARGE = bytes(range(256)) * (20 << 12)
 
 
 class FaultyNetwork(HTTPAdapter):
-    """What stands between client and server. Each upload or download request meets the next of the faults."""
+    """What stands between client and server. Each upload, download or renewal meets the next of the faults."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +68,7 @@ class FaultyNetwork(HTTPAdapter):
     def send(self, request: PreparedRequest, *arguments: Any, **options: Any) -> Response:
         assert request.url
         answer: Answer = lambda request: super(FaultyNetwork, self).send(request, *arguments, **options)  # noqa: E731
-        if "/upload/" not in request.url and "alt=media" not in request.url:
+        if "/upload/" not in request.url and "alt=media" not in request.url and request.method != "PATCH":
             return answer(request)
         self.urls.append(request.url)
         return self.faults.pop(0)(request, answer) if self.faults else answer(request)
@@ -144,6 +153,23 @@ def test_a_server_that_is_busy_is_asked_again(
     store.create("a", data)
     network.faults = [answer_with(503), answer_with(408), answer_with(504)]
     assert store.read("a") == data
+
+
+def test_an_object_that_was_changed_just_now_need_not_be_renewed(store: GcsStore, network: FaultyNetwork) -> None:
+    store.create("a", SMALL)
+    before = next(store.list("a"))
+    network.faults = [answer_with(429)]
+    assert store.renew("a")
+    assert next(store.list("a")).mark == before.mark
+
+
+@pytest.mark.parametrize("fault", [answer_with(503), lose_request, lose_answer])
+def test_an_object_is_renewed_though_the_network_fails(store: GcsStore, network: FaultyNetwork, fault: Fault) -> None:
+    store.create("a", SMALL)
+    before = next(store.list("a"))
+    network.faults = [fault]
+    assert store.renew("a")
+    assert next(store.list("a")).mark != before.mark
 
 
 def test_an_upload_session_that_was_forgotten_starts_over(

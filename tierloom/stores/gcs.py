@@ -15,6 +15,7 @@ import io
 import os
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -46,6 +47,7 @@ CONNECTIONS: Final = 64
 _READ_BYTES: Final = 1 << 20
 _WRITER: Final = "tierloom-writer"
 _RENEWER: Final = "tierloom-renewer"
+_NEW_SECONDS: Final = 30.0
 # A lost precondition, and all else that the server refuses: uploads raise the one, streams and sessions the other.
 _REFUSED: Final = (GoogleAPICallError, InvalidResponse)
 # Servers may forget the session of a resumable upload; it then starts over.
@@ -140,15 +142,28 @@ class GcsStore:
 
     def renew(self, name: str) -> bool:
         with self._explained(name):
-            blob = self._blob(name)
-            # Other values than before: a patch that changes nothing need not count as one.
-            blob.metadata = {_RENEWER: secrets.token_hex(16)}
             try:
-                blob.patch(retry=RETRY)
-            except NothingThere:
-                _require_bucket(self.bucket)
-                return False
-            return True
+                return self._renewed(name, retry=None)
+            except (GoogleAPICallError, RequestException) as error:
+                # An object takes about one change a second: one that was changed just now is as young as it can be.
+                if status(error) == HTTPStatus.TOO_MANY_REQUESTS and self._is_new(name):
+                    return True
+            return self._renewed(name, retry=RETRY)
+
+    def _renewed(self, name: str, retry: Any) -> bool:
+        blob = self._blob(name)
+        # Other values than before: a patch that changes nothing need not count as one.
+        blob.metadata = {_RENEWER: secrets.token_hex(16)}
+        try:
+            blob.patch(retry=retry)
+        except NothingThere:
+            _require_bucket(self.bucket)
+            return False
+        return True
+
+    def _is_new(self, name: str) -> bool:
+        found = self._find(name)
+        return found is not None and abs(time.time() - found.updated.timestamp()) < _NEW_SECONDS
 
     def remove(self, listed: Listed) -> bool:
         """Remove an object if neither its generation nor its metageneration has changed since it was listed.
