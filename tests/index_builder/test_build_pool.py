@@ -1,3 +1,4 @@
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,11 +49,12 @@ def test_builds_end_when_they_are_asked_to(store: LocalStore, tasks: list[IndexT
         assert builds.built == ()
 
 
-def test_small_shards_share_a_thread_and_large_ones_have_processes(store: LocalStore, tasks: list[IndexTask]) -> None:
+def test_small_shards_have_threads_and_large_ones_processes(tasks: list[IndexTask]) -> None:
     large = IndexTask(TIER, tasks[0].vector_shards * (SMALL_ROWS // 20 + 1))
     with BuildPool() as pool, BuildPool(apart=False) as here:
-        assert pool.executor_for(tasks[0]) is not pool.executor_for(large)
-        assert here.executor_for(tasks[0]) is here.executor_for(large)
+        assert isinstance(pool.executor_for(large), ProcessPoolExecutor)
+        for threads in (pool.executor_for(tasks[0]), here.executor_for(tasks[0]), here.executor_for(large)):
+            assert isinstance(threads, ThreadPoolExecutor)
 
 
 def test_damaged_vector_shards_are_told(store: LocalStore, tasks: list[IndexTask]) -> None:
