@@ -71,9 +71,7 @@ def stream(world: World) -> Deed:
     world.note_version()
     world.write("stream.jsonl", changes())
     # Where a batch ends is not known beforehand.
-    return Deed(
-        arguments, tuple(accumulate(changes(), lambda truth, event: after(truth, [event]), initial=world.truth))
-    )
+    return Deed(arguments, tuple(accumulate(changes(), _one_more, initial=world.truth)))
 
 
 def _one_more(truth: Truth, event: Event) -> Truth:
