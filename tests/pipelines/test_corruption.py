@@ -25,13 +25,14 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def store(tmp_path: Path, endpoint: Endpoint) -> Path:
-    """Two versions with an object of every kind: aliases, dead rows and dead letters too."""
+    """Two versions with an object of every kind: aliases, dead rows, dead letters and tombstones too."""
     path = tmp_path / "store"
     init(path, declare(tmp_path, endpoint))
     records = [{"id": f"d{n}", "sequence": 1, "text": f"text {n % 15}"} for n in range(20)]
     ok(run("ingest", path, write_records(tmp_path / "a.jsonl", records)))
     changed = [{"id": "d0", "sequence": 2, "text": "changed"}, {"id": "d1", "sequence": 2, "text": "poison"}]
-    ok(run("ingest", path, write_records(tmp_path / "b.jsonl", changed)))
+    gone = {"id": "d10", "sequence": 2, "deleted": True}
+    ok(run("ingest", path, write_records(tmp_path / "b.jsonl", [*changed, gone])))
     return path
 
 
@@ -62,6 +63,8 @@ def test_every_kind_of_object_is_there(store: Path) -> None:
         "indexes.usearch",
         "indexes.aliases",
         "dead-letters.jsonl",
+        "tombstones.parquet",
+        "files.parquet",
         "checkpoints.json",
         "channels.json",
     }
