@@ -364,6 +364,7 @@ def test_a_folder_that_is_not_there_cannot_be_watched(tmp_path: Path) -> None:
         stream.open(None, {})
 
 
+@pytest.mark.slow
 def test_a_busy_hour(root: Path, watch: Watch) -> None:
     """Whatever happens, in whatever order: what was given last of each document is what lies there."""
     stream = watch(delete_at_most=1.0)
