@@ -1,7 +1,8 @@
 """Comparing events with what is live: what did not change costs nothing."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar
 
 import apache_beam as beam
@@ -15,15 +16,17 @@ from transforms.timing import stopwatch
 
 Deletions: TypeAlias = tuple[Deletion, ...]
 E = TypeVar("E", Document, Deletion)
+# A member of `Tally`.
+_Became = Literal["unchanged", "superseded", "known_dead", "known_deleted"]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Changes:
     """Of some events the ones that the base does not know; and how many the others are."""
 
-    documents: list[Document] = field(default_factory=list)
-    deletions: list[Deletion] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
+    documents: tuple[Document, ...]
+    deletions: Deletions
+    tally: Tally
 
 
 def changed_events(events: Sequence[Document | Deletion], base: Base, retry: bool = False) -> Changes:
@@ -33,14 +36,22 @@ def changed_events(events: Sequence[Document | Deletion], base: Base, retry: boo
     """
     newest = newest_events(events)
     live = base.find({event.document_id for event in newest})
-    changes = Changes(tally=Tally(superseded=len(events) - len(newest)))
+    news: list[Document | Deletion] = []
+    counts = Counter[_Became](superseded=len(events) - len(newest))
     for event in newest:
         known = max((address.sequence for address in live.get(event.document_id, ())), default=None)
         became = _became(event, known, base.tombstones.sequence_of(event.document_id))
         if became is None and not retry and isinstance(event, Document):
             became = "known_dead" if (event.document_id, event.sequence) in base.dead_events else None
-        _note(changes, event, became)
-    return changes
+        if became is None:
+            news.append(event)
+        else:
+            counts[became] += 1
+    return Changes(
+        documents=tuple(event for event in news if isinstance(event, Document)),
+        deletions=tuple(event for event in news if isinstance(event, Deletion)),
+        tally=Tally(**counts),
+    )
 
 
 def newest_events(events: Iterable[Document | Deletion]) -> list[Document | Deletion]:
@@ -65,9 +76,6 @@ def _keep_newest(newest: dict[str, E], event: E) -> None:
         newest[event.document_id] = event
 
 
-_Became = Literal["unchanged", "superseded", "known_dead", "known_deleted"]
-
-
 def _became(event: Document | Deletion, known: int | None, deleted: int | None) -> _Became | None:
     """What an event is in the eyes of a version with this live sequence and this deletion; None if it is news."""
     if isinstance(event, Deletion):
@@ -79,15 +87,6 @@ def _became(event: Document | Deletion, known: int | None, deleted: int | None) 
         return "unchanged"
     older = (known is not None and known > event.sequence) or (deleted is not None and deleted >= event.sequence)
     return "superseded" if older else None
-
-
-def _note(changes: Changes, event: Document | Deletion, became: _Became | None) -> None:
-    if became is not None:
-        changes.tally = replace(changes.tally, **{became: getattr(changes.tally, became) + 1})
-    elif isinstance(event, Deletion):
-        changes.deletions.append(event)
-    else:
-        changes.documents.append(event)
 
 
 class CompareDoFn(beam.DoFn):
@@ -108,6 +107,6 @@ class CompareDoFn(beam.DoFn):
             changes = changed_events(block.events, self._base, self._job.retry)
         yield TaggedOutput("tally", changes.tally)
         if changes.deletions:
-            yield TaggedOutput("deletions", tuple(changes.deletions))
+            yield TaggedOutput("deletions", changes.deletions)
         if changes.documents:
-            yield DocumentBlock(block.place, tuple(changes.documents))
+            yield DocumentBlock(block.place, changes.documents)
