@@ -58,7 +58,7 @@ def summary_table(values: dict[str, Any], store: str) -> str:
         ("dead letters", f"{values['dead_letters']:,}{_cure(values['dead_letters'], store)}"),
         ("vector shards", f"{values['vector_shards']:,}, {size(values['vector_shard_bytes'])}"),
         *((f"tier {name}", _tier_line(tier)) for name, tier in values["tiers"].items()),
-        ("time", f"{values['elapsed_seconds']:.1f} s; {_step_line(values['seconds'])}"),
+        ("time", "; ".join(filter(None, [f"{values['elapsed_seconds']:.1f} s", _step_line(values["seconds"])]))),
         ("version", _version_line(values)),
     ]
     return table(rows)
