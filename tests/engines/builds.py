@@ -71,6 +71,18 @@ def go_program(module: str) -> Build:
     return Build(folder / name, ("go",), ("go", "install", module), {"GOBIN": str(folder)})
 
 
+def java_classpath(build: Build, engine: str) -> str:
+    """The jars that Maven lists in a product, for `java -cp`. Skips without Java; in CI that is a failure."""
+    jars = build.path().read_text()
+    if not all(Path(jar).exists() for jar in jars.split(os.pathsep)):
+        # Maven's own cache was emptied since.
+        build.product.unlink()
+        jars = build.path().read_text()
+    if shutil.which("java") is None:
+        refuse(f"no java on PATH to run {engine}")
+    return jars
+
+
 def refuse(reason: str) -> None:
     """Skip a test whose engine is not to be had. In CI it is."""
     if os.environ.get("CI"):

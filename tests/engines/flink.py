@@ -4,7 +4,6 @@
 """
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +16,7 @@ from typing import Final
 
 import pytest
 
-from tests.engines.builds import CACHE, Build, begin_builds, refuse
+from tests.engines.builds import CACHE, Build, begin_builds, java_classpath
 
 ROOT: Final = Path(__file__).parents[2]
 POM: Final = Path(__file__).parent / "flink_job_server" / "pom.xml"
@@ -89,7 +88,7 @@ def _running(folder: Path, attempts: int) -> Iterator[Flink]:
     job_port, artifact_port, worker_port = _free_ports(3)
     (folder / "conf").mkdir()
     (folder / "conf" / "config.yaml").write_text(_CONFIGURATION.format(attempts=attempts))
-    server = _start_job_server(_classpath(), folder, job_port, artifact_port)
+    server = _start_job_server(java_classpath(CLASSPATH, "Flink"), folder, job_port, artifact_port)
     pool = _start_pool(folder, worker_port)
     try:
         _await_log(server, folder / "job-server.log", "JobService started")
@@ -99,17 +98,6 @@ def _running(folder: Path, attempts: int) -> Iterator[Flink]:
         for process in (pool, server):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(timeout=10)
-
-
-def _classpath() -> str:
-    jars = CLASSPATH.path().read_text()
-    if not all(Path(jar).exists() for jar in jars.split(os.pathsep)):
-        # Maven's own cache was emptied since.
-        CLASSPATH.product.unlink()
-        jars = CLASSPATH.path().read_text()
-    if shutil.which("java") is None:
-        refuse("no java on PATH to run Flink")
-    return jars
 
 
 def _start_job_server(classpath: str, folder: Path, job_port: int, artifact_port: int) -> "subprocess.Popen[bytes]":

@@ -3,8 +3,6 @@
 `kafka` is what a test asks for: a running broker, which it may stop if it starts it again.
 """
 
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +17,7 @@ from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from tests.engines.builds import CACHE, Build, begin_builds, refuse
+from tests.engines.builds import CACHE, Build, begin_builds, java_classpath
 
 POM: Final = Path(__file__).parent / "kafka_broker" / "pom.xml"
 CLASSPATH: Final = Build(
@@ -125,24 +123,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """A running broker, for all tests: a topic is each test's own."""
-    broker = Kafka(_classpath(), tmp_path_factory.mktemp("kafka"), _free_port())
+    broker = Kafka(java_classpath(CLASSPATH, "Kafka"), tmp_path_factory.mktemp("kafka"), _free_port())
     broker.format()
     try:
         broker.start()
         yield broker
     finally:
         broker.kill()
-
-
-def _classpath() -> str:
-    jars = CLASSPATH.path().read_text()
-    if not all(Path(jar).exists() for jar in jars.split(os.pathsep)):
-        # Maven's own cache was emptied since.
-        CLASSPATH.product.unlink()
-        jars = CLASSPATH.path().read_text()
-    if shutil.which("java") is None:
-        refuse("no java on PATH to run Kafka")
-    return jars
 
 
 def _free_port() -> int:
