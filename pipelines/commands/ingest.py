@@ -7,7 +7,7 @@ import time
 import click
 
 from pipelines.beam_options import split_arguments
-from pipelines.commands.options import concurrency_option, field_options
+from pipelines.commands.options import concurrency_option, delete_at_most_option, field_options
 from pipelines.commands.tables import count
 from pipelines.running import Ran, Work, make_job, run
 from pipelines.summary import summary, summary_table
@@ -25,14 +25,7 @@ from transforms.reading.syncing import Sync, plan_sync, refuse_excess
 @click.argument("sources", nargs=-1, required=True, type=click.UNPROCESSED, metavar="SOURCE... [BEAM OPTIONS]")
 @field_options
 @click.option("--sync", is_flag=True, help="Delete what came from these sources and is no longer in them.")
-@click.option(
-    "--delete-at-most",
-    default=20.0,
-    show_default=True,
-    type=click.FloatRange(0, 100),
-    metavar="PERCENT",
-    help="Refuse a --sync that would delete a larger share of the collection.",
-)
+@delete_at_most_option("Refuse a --sync that would delete a larger share of the collection.")
 @click.option("--force", is_flag=True, help="Let a --sync delete any share.")
 @concurrency_option
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")

@@ -16,6 +16,18 @@ concurrency_option = click.option(
 )
 
 
+def delete_at_most_option(help_: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """How much may be deleted because a source no longer has it; `help_` says what happens beyond that."""
+    return click.option(
+        "--delete-at-most",
+        default=20.0,
+        show_default=True,
+        type=click.FloatRange(0, 100),
+        metavar="PERCENT",
+        help=help_,
+    )
+
+
 def field_options(command: Callable[..., None]) -> Callable[..., None]:
     """Which fields of a record are which."""
     return _with_options(

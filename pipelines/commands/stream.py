@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from pipelines.commands.options import concurrency_option, field_options
+from pipelines.commands.options import concurrency_option, delete_at_most_option, field_options
 from pipelines.running import make_job, quiet_beam
 from pipelines.streaming.live_line import LiveLine
 from pipelines.streaming.loop import Pace, StreamLoop
@@ -35,14 +35,7 @@ _ENGINE_SECONDS: Final = 10.0
     type=click.FloatRange(0.0),
     help="Seconds between two versions, at least.  [default: 1; with a --runner 10]",
 )
-@click.option(
-    "--delete-at-most",
-    default=20.0,
-    show_default=True,
-    type=click.FloatRange(0, 100),
-    metavar="PERCENT",
-    help="Stop when a larger share of a watched folder's files disappears at once.",
-)
+@delete_at_most_option("Stop when a larger share of a watched folder's files disappears at once.")
 @click.option("--from-beginning", is_flag=True, help="Take the source from its beginning, whatever was published.")
 @click.option("--once", is_flag=True, help="Catch up with the source, then end.")
 @click.option(
