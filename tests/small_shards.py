@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -18,13 +17,12 @@ from tierloom.checkpoint import Checkpoint, Space
 from tierloom.collection import Collection, plan_tiers
 from tierloom.commit import advance_latest, commit
 from tierloom.document import CONTENT_HASH_BYTES, document_key, source_key
-from tierloom.manifest import Deletes, IndexShard, Manifest, RunRecord, VectorShard
+from tierloom.manifest import IndexShard, Manifest, RunRecord, VectorShard
 from tierloom.quantizer import quantize, to_unit_float16
-from tierloom.shards import deletion_vector
 from tierloom.shards.schema import ShardSchema
 from tierloom.shards.writer import Rows, writing
 from tierloom.stores.store import Store
-from tierloom.storing import store_vector_shard
+from tierloom.storing import store_vector_shard, with_dead_rows
 
 CHECKPOINT = Checkpoint(
     Space(provider="openai", model="small-test-model", revision="1", dimensions=32, trained_prefixes=(4, 8, 16))
@@ -113,14 +111,7 @@ def store_shard(
 
 def with_dead(store: Store, shard: VectorShard, rows: Iterable[int]) -> VectorShard:
     """The same shard with these row numbers dead, and no others."""
-    dead = sorted(set(map(int, rows)))
-    if not dead:
-        return _with_deletes(shard, None)
-    data = deletion_vector.to_bytes(dead)
-    sha256 = hashlib.sha256(data).hexdigest()
-    path = names.deletes(hashlib.sha256(shard.path.encode() + data).hexdigest()[:40])
-    store.create(path, data)
-    return _with_deletes(shard, Deletes(path=path, bytes=len(data), sha256=sha256, rows=len(dead)))
+    return with_dead_rows(shard, np.array(sorted(set(map(int, rows))), dtype=np.int64), store)
 
 
 def collection_of(checkpoint: Checkpoint = CHECKPOINT, tiers: tuple[int, ...] = (4, 8, 16)) -> Collection:
@@ -190,7 +181,3 @@ def _vector(row: Row, dimensions: int) -> NDArray[np.float32]:
 
 def _content_hash(row: Row) -> bytes:
     return hashlib.blake2b(row.text.encode(), digest_size=CONTENT_HASH_BYTES).digest()
-
-
-def _with_deletes(shard: VectorShard, deletes: Deletes | None) -> VectorShard:
-    return msgspec.structs.replace(shard, deletes=deletes)

@@ -45,11 +45,9 @@ class Report:
     failures: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        found = self.losses
         return (
-            f"{self.interrupted:,} interrupted: {found.lost} lost, {found.doubled} doubled, {found.torn} torn, "
-            f"{found.resurrected} resurrected; re-paid at most {self.most_repaid} tokens ({BLOCK_TOKENS} allowed), "
-            f"{found.repaid} in all; {len(self.failures)} failures"
+            f"{self.interrupted:,} interrupted: {self.losses}; re-paid at most {self.most_repaid} tokens "
+            f"({BLOCK_TOKENS} allowed), {self.losses.repaid} in all; {len(self.failures)} failures"
         )
 
 

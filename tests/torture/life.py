@@ -32,11 +32,9 @@ class Lived:
     failures: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        found = self.losses
         return (
-            f"{self.steps:,} steps, {self.kills:,} kills, {self.reads:,} reads of whole versions: {found.lost} lost, "
-            f"{found.doubled} doubled, {found.torn} torn, {found.resurrected} resurrected; re-paid {found.repaid} "
-            f"tokens ({self.kills * BLOCK_TOKENS} allowed); {len(self.failures)} failures"
+            f"{self.steps:,} steps, {self.kills:,} kills, {self.reads:,} reads of whole versions: {self.losses}; "
+            f"re-paid {self.losses.repaid} tokens ({self.kills * BLOCK_TOKENS} allowed); {len(self.failures)} failures"
         )
 
 

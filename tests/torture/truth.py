@@ -66,6 +66,9 @@ class Losses:
     repaid: int = 0
     notes: list[str] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        return f"{self.lost} lost, {self.doubled} doubled, {self.torn} torn, {self.resurrected} resurrected"
+
     @property
     def none(self) -> bool:
         """Nothing is wrong, but for what was paid again."""
