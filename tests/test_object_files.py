@@ -85,6 +85,28 @@ def test_a_missing_object_is_not_found(store: LocalStore) -> None:
         ObjectFiles(store).path(StoredObject(path="shards/x", bytes=1, sha256="0" * 64))
 
 
+class VanishingStore(LocalStore):
+    """Another process removes each object right after it was found."""
+
+    def fetch(self, name: str, folder: Path) -> Path:
+        path = super().fetch(name, folder)
+        path.unlink()
+        return path
+
+
+def test_what_is_removed_before_it_is_opened_is_not_found(tmp_path: Path) -> None:
+    store = VanishingStore(tmp_path)
+    with pytest.raises(NotFound, match="shards/x"):
+        ObjectFiles(store).path(stored(store, "shards/x", b"1234"))
+
+
+def test_a_shard_that_is_removed_between_its_uses_is_not_found(store: LocalStore, shard: VectorShard) -> None:
+    files = ObjectFiles(store)
+    files.path(shard).unlink()
+    with pytest.raises(NotFound, match=shard.path):
+        files.shard(shard)
+
+
 def test_a_shard_of_another_checkpoint_is_refused(store: LocalStore, shard: VectorShard) -> None:
     with pytest.raises(CheckpointMismatch, match=shard.path) as refused:
         ObjectFiles(store).shard(msgspec.structs.replace(shard, checkpoint="0" * 32))

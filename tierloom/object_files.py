@@ -14,6 +14,7 @@ from tierloom.manifest import StoredObject, VectorShard
 from tierloom.shards.columns import ShardColumns
 from tierloom.shards.mapped import MappedShard
 from tierloom.shards.writer import sha256_of
+from tierloom.stores.file_failures import gone_is_not_found
 from tierloom.stores.store import Store
 
 
@@ -34,7 +35,7 @@ class ObjectFiles:
     def path(self, stored: StoredObject) -> Path:
         """The object's bytes as a file. Raises `Corrupt` or `NotFound`."""
         identity = (stored.path, stored.sha256)
-        with self._locks[stored.path]:
+        with self._locks[stored.path], gone_is_not_found(stored.path):
             if identity not in self._verified:
                 self._verified[identity] = self._kept(stored) or self._fetched(stored)
             return self._verified[identity]
@@ -64,7 +65,9 @@ class ObjectFiles:
         self._shards.clear()
 
     def _open(self, stored: VectorShard) -> ShardColumns:
-        return MappedShard(self.path(stored), stored.path)
+        path = self.path(stored)
+        with gone_is_not_found(stored.path):
+            return MappedShard(path, stored.path)
 
     def _kept(self, stored: StoredObject) -> Path | None:
         """A copy from before, if it is the object."""

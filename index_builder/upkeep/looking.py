@@ -2,6 +2,7 @@
 
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +23,7 @@ from tierloom.seen_files import SEEN_FILES
 from tierloom.shards.columns import ShardColumns
 from tierloom.shards.mapped import MappedShard
 from tierloom.shards.writer import sha256_of
+from tierloom.stores.file_failures import gone_is_not_found
 from tierloom.stores.store import Listed, Store
 
 _JSON: Final = (
@@ -69,8 +71,8 @@ class Looker:
         counts as holding the documents.
         """
         try:
-            with TemporaryDirectory(dir=self._store.scratch(), prefix="look-") as folder:
-                return self._look(listed, stored, Path(folder))
+            with self._folder_for(listed) as folder:
+                return self._look(listed, stored, folder)
         except NotFound:
             return None
         except (Malformed, msgspec.ValidationError):
@@ -93,13 +95,19 @@ class Looker:
         tier = listed.name.split("/")[1]
         if not listed.name.endswith(".usearch") or not tier.isdecimal():
             return None
-        with TemporaryDirectory(dir=self._store.scratch(), prefix="look-") as folder:
-            try:
-                path = self._store.fetch(listed.name, Path(folder))
-            except NotFound:
-                return None
-            codes = {code[: int(tier)] for code in self._codes}
-            return Look(listed.name, listed.bytes, sha256_of(path), holds=_any_in(codes, path))
+        codes = {code[: int(tier)] for code in self._codes}
+        try:
+            with self._folder_for(listed) as folder:
+                path = self._store.fetch(listed.name, folder)
+                return Look(listed.name, listed.bytes, sha256_of(path), holds=_any_in(codes, path))
+        except NotFound:
+            return None
+
+    @contextmanager
+    def _folder_for(self, listed: Listed) -> Iterator[Path]:
+        """Where to fetch an object to; it raises `NotFound` for one that others remove while it is looked at."""
+        with TemporaryDirectory(dir=self._store.scratch(), prefix="look-") as folder, gone_is_not_found(listed.name):
+            yield Path(folder)
 
     def _look_at_shard(self, listed: Listed, stored: StoredObject | None, folder: Path) -> Look:
         if isinstance(stored, VectorShard):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tierloom.errors import StoreError
+from tierloom.errors import NotFound, StoreError
 
 _FULL: Final = "free some space there, or choose a larger disk"
 _DENIED: Final = "let this user read and write there, or choose another folder"
@@ -43,3 +43,12 @@ def explained(path: Path) -> Iterator[None]:
         culprit = error.filename or path
         where = f"{path}" if str(culprit) == str(path) else f"{path} (at {culprit})"
         raise StoreError(f"{where}: {describe(error)}") from error
+
+
+@contextlib.contextmanager
+def gone_is_not_found(name: str) -> Iterator[None]:
+    """Raise `NotFound` where an object's file was removed between `Store.fetch` and its opening."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFound(f"no object {name}: {error.filename} was removed meanwhile") from error

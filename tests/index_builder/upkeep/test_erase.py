@@ -176,6 +176,27 @@ def unnamed_indexes(store: LocalStore) -> list[str]:
     return [index.path for index in indexes]
 
 
+def test_leftovers_that_others_remove_while_they_are_looked_at_are_no_trouble(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = store_shard(store, chunks("innocent"))
+    going = {shard.path, *unnamed_indexes(store)}
+    fetch = LocalStore.fetch
+
+    def fetch_late(self: LocalStore, name: str, folder: Path) -> Path:
+        path = fetch(self, name, folder)
+        if name in going:
+            path.unlink()
+        return path
+
+    monkeypatch.setattr(LocalStore, "fetch", fetch_late)
+    receipt = erase(store, [ID])
+    forgotten(store, receipt)
+    assert going.isdisjoint(one.path for one in receipt.removed)
+    assert going.isdisjoint(one.path for one in receipt.scanned)
+    assert not any(store.size(path) for path in going)
+
+
 def test_old_index_shards_of_unknown_origin_go(store: LocalStore) -> None:
     old, *young = unnamed_indexes(store)
     os.utime(store.root / old, (0, 0))
