@@ -1,16 +1,20 @@
-"""Objects for those who compare and build: of a remote vector shard, only the columns they ask for."""
+"""Objects for those who compare and build: of a vector shard, only the columns they ask for."""
 
 from tierloom.manifest import VectorShard
 from tierloom.object_files import ObjectFiles
 from tierloom.shards.columns import ShardColumns
-from tierloom.shards.ranged import RangedShard
+from tierloom.shards.mapped import WholeFile
+from tierloom.shards.paged import PagedShard
+from tierloom.shards.partial_copy import PartialCopy
+from tierloom.stores.file_failures import gone_is_not_found
 
 
 class ColumnFiles(ObjectFiles):
-    """`ObjectFiles` whose remote vector shards are read by ranges, never whole (`tierloom.shards.ranged`).
-
-    All else, and the shards of a local store, are files verified against the manifest.
-    """
+    """`ObjectFiles` whose vector shards are checked page by page, and of a remote store fetched so: never whole
+    (`tierloom.shards.paged`). All else are files verified against the manifest."""
 
     def _open(self, stored: VectorShard) -> ShardColumns:
-        return super()._open(stored) if self.store.local else RangedShard(stored, self.store, self.folder)
+        if not self.store.local:
+            return PagedShard(stored, PartialCopy(stored, self.store, self.folder))
+        with gone_is_not_found(stored.path):
+            return PagedShard(stored, WholeFile(stored, self.store.fetch(stored.path, self.folder)))

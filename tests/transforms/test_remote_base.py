@@ -26,7 +26,6 @@ from tierloom.quantizer import quantize
 from tierloom.settle import Verdict, settle
 from tierloom.shards.live import LiveShard
 from tierloom.shards.mapped import MappedShard
-from tierloom.shards.ranged import RangedShard
 from tierloom.shards.schema import ROW_GROUP_ROWS, ShardSchema
 from transforms.base import Base
 from transforms.compare import changed_events
@@ -212,10 +211,3 @@ class TestDamage:
         shard = store_rows(store.files, type(columns)(**values | {"vector": vectors, "prefix": prefixes}))
         with pytest.raises(Malformed, match=f"{shard.path}: vectors that are not of unit length, in rows 0..0"):
             known([row], remote_base(store, [shard]))
-
-
-def test_a_local_store_is_mapped_and_a_remote_one_is_not(tmp_path: Path) -> None:
-    store = RemoteStore(tmp_path)
-    shard = store_shard(store.files, [Row("a")])
-    assert type(ColumnFiles(store.files).shard(shard)) is MappedShard
-    assert type(ColumnFiles(store).shard(shard)) is RangedShard

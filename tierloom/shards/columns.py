@@ -24,7 +24,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(kind) for name, kind in (_SC
 class ShardColumns:
     """A vector shard whose file is mapped, all of it or in parts. Safe to use from several threads.
 
-    What it is, `MappedShard` and `RangedShard` decide: each sees to it that bytes are there, and are what they
+    What it is, `MappedShard` and `PagedShard` decide: each sees to it that bytes are there, and are what they
     should be, before they are read here. Raises `Malformed` when the file is not laid out as
     `tierloom.shards.schema` says.
     """

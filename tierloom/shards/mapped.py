@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tierloom.errors import Malformed
+from tierloom.errors import Corrupt, Malformed
+from tierloom.manifest import StoredObject
 from tierloom.shards.columns import ShardColumns
+from tierloom.shards.layout import Spans
 
 
 class MappedShard(ShardColumns):
@@ -20,6 +22,19 @@ class MappedShard(ShardColumns):
         super().__init__(name or path.name, _map(path, name or path.name))
         for column in self.schema.widths:
             self._check_headers(column, np.arange(len(self._layout.first_rows) - 1))
+
+
+class WholeFile:
+    """The bytes of an object that is here whole: nothing needs to be fetched. Raises `Corrupt` when it has not the
+    length that the manifest states."""
+
+    def __init__(self, stored: StoredObject, path: Path) -> None:
+        if (length := path.stat().st_size) != stored.bytes:
+            raise Corrupt(f"{stored.path}: {length} bytes, but the manifest states {stored.bytes}")
+        self.map = _map(path, stored.path)
+
+    def fill(self, spans: Spans) -> None:
+        """Every byte is there."""
 
 
 def _map(path: Path, name: str) -> mmap.mmap:

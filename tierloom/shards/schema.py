@@ -3,8 +3,8 @@
 Fixed-width columns are REQUIRED, PLAIN, uncompressed, without dictionary, one data page a row group. So any
 Parquet reader reads the file, and ours addresses a row by arithmetic: in each row group, a column's payload
 begins at `data_page_offset + total_compressed_size - rows * width` (parquet-format, data page v1 without
-levels). The page's own header must say so: `plain_page_header`. The footer holds checksums for those who
-fetch single columns: `CHECKSUMS`.
+levels). The page's own header must say so: `plain_page_header`. The footer holds checksums for those who read single
+columns: `tierloom.shards.checksums`.
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,6 @@ FORMAT = 1
 ROW_GROUP_ROWS = 2048
 
 VARIABLE = ("document_id", "heading", "text", "metadata")
-
-# A note of the footer: for each of these columns, the CRC-32 (zlib's) of its values in each row group. Parquet's
-# own page checksums would do, but they come for all columns or none, and `vector` needs none: its prefix tells.
-CHECKSUMS = "tierloom.crc32"
-CHECKSUMMED = ("ordinal", "sequence", "key", "source", "content_hash", "prefix")
 
 
 @dataclass(frozen=True, slots=True)

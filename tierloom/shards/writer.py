@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tierloom.shards.checksums import CHECKSUMMED, CHECKSUMS, checksums
 from tierloom.shards.following_digest import FollowingDigest
-from tierloom.shards.schema import CHECKSUMMED, CHECKSUMS, ROW_GROUP_ROWS, VARIABLE, ShardSchema
+from tierloom.shards.schema import ROW_GROUP_ROWS, VARIABLE, ShardSchema
 from tierloom.stores.file_failures import explained
 
 
@@ -61,8 +61,8 @@ class ShardWriter:
         columns = [_arrow_column(getattr(rows, field.name), field.type) for field in self._schema]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema), row_group_size=ROW_GROUP_ROWS)
         self._digest.follow()
-        for name, checksums in self._checksums.items():
-            checksums.extend(_checksums(getattr(rows, name)))
+        for name, stated in self._checksums.items():
+            stated.extend(checksums(getattr(rows, name)))
 
     def finish(self) -> None:
         """Leave in the footer what is known only now."""
@@ -102,12 +102,6 @@ def sha256_of(path: Path) -> str:
     """The hash of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _checksums(column: NDArray[Any]) -> list[int]:
-    """Of each row group of a column."""
-    groups = range(0, len(column), ROW_GROUP_ROWS)
-    return [zlib.crc32(np.ascontiguousarray(column[start : start + ROW_GROUP_ROWS]).data) for start in groups]
 
 
 def _arrow_column(column: Any, kind: pa.DataType) -> pa.Array:

@@ -20,11 +20,13 @@ from tests.small_shards import CHECKPOINT, SCHEMA, random_rows, store_rows
 from tierloom.column_files import ColumnFiles
 from tierloom.errors import Corrupt, Malformed, NotFound, StoreError, TierloomError
 from tierloom.manifest import VectorShard
+from tierloom.shards.checksums import CHECKSUMS
 from tierloom.shards.columns import ShardColumns
 from tierloom.shards.live import LiveShard, of_each
 from tierloom.shards.mapped import MappedShard
-from tierloom.shards.ranged import RangedShard
-from tierloom.shards.schema import CHECKSUMS, ROW_GROUP_ROWS, VARIABLE, ShardSchema
+from tierloom.shards.paged import PagedShard
+from tierloom.shards.partial_copy import PartialCopy
+from tierloom.shards.schema import ROW_GROUP_ROWS, VARIABLE, ShardSchema
 from tierloom.stores.opening import open_store
 from tierloom.storing import footer_of
 
@@ -53,10 +55,10 @@ def mapped(store: RemoteStore, stored: VectorShard) -> MappedShard:
     return MappedShard(store.files.root / stored.path, stored.path)
 
 
-def ranged(store: RemoteStore, stored: VectorShard) -> RangedShard:
+def ranged(store: RemoteStore, stored: VectorShard) -> PagedShard:
     """Anew, and counted from here."""
     store.traffic.ranges.clear()
-    return RangedShard(stored, store, store.scratch())
+    return PagedShard(stored, PartialCopy(stored, store, store.scratch()))
 
 
 def everything(shard: ShardColumns) -> dict[str, object]:
@@ -171,13 +173,26 @@ def test_rows_that_are_not_there_are_refused(store: RemoteStore, stored: VectorS
 
 
 def test_no_file_is_left(tmp_path: Path, stored: VectorShard, store: RemoteStore) -> None:
-    shard = RangedShard(stored, store, tmp_path)
+    shard = PagedShard(stored, PartialCopy(stored, store, tmp_path))
     shard.column("key")
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_object_that_shrinks_meanwhile_is_a_store_error(tmp_path: Path) -> None:
+    store = RemoteStore(tmp_path)
+    many = store_rows(store.files, random_rows(_ROWS))
+    shard = ranged(store, many)
+    path = store.files.root / many.path
+    path.write_bytes(path.read_bytes()[: ROW_GROUP_ROWS * 10])
+    with pytest.raises(StoreError, match="ends before"):
+        shard.column("vector")
+
+
 class TestDamage:
     """A file of a single row group, 30 rows, damaged in its place."""
+
+    def opened(self, store: RemoteStore, stored: VectorShard) -> PagedShard:
+        return ranged(store, stored)
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> RemoteStore:
@@ -195,43 +210,36 @@ class TestDamage:
     def test_an_object_that_is_gone_is_not_found(self, store: RemoteStore, stored: VectorShard) -> None:
         (store.files.root / stored.path).unlink()
         with pytest.raises(NotFound, match=stored.path):
-            ranged(store, stored)
+            self.opened(store, stored)
 
     @pytest.mark.parametrize("change", [-1, 1])
     def test_another_length_is_corrupt(self, store: RemoteStore, stored: VectorShard, change: int) -> None:
         stated = msgspec.structs.replace(stored, bytes=stored.bytes + change)
         with pytest.raises(Corrupt, match=f"{stored.path}: {stored.bytes} bytes, but the manifest states"):
-            ranged(store, stated)
-
-    def test_an_object_that_shrinks_meanwhile_is_a_store_error(self, store: RemoteStore) -> None:
-        many = store_rows(store.files, random_rows(_ROWS))
-        shard = ranged(store, many)
-        path = store.files.root / many.path
-        path.write_bytes(path.read_bytes()[: ROW_GROUP_ROWS * 10])
-        with pytest.raises(StoreError, match="ends before"):
-            shard.column("vector")
+            self.opened(store, stated)
 
     def test_a_file_cut_short_anywhere_is_refused(self, store: RemoteStore, stored: VectorShard) -> None:
         whole = store.files.read(stored.path)
         for length in [*range(1, len(whole) - 20, 13), *range(len(whole) - 20, len(whole))]:
             with pytest.raises(TierloomError, match=stored.path):
-                ranged(store, self.replace(store, stored, whole[:length]))
+                self.opened(store, self.replace(store, stored, whole[:length]))
 
     @pytest.mark.slow
     def test_a_flipped_bit_is_refused_or_harmless(self, store: RemoteStore, stored: VectorShard) -> None:
         """All over the file: what has a checksum is never read wrong, and nothing crashes."""
         whole = store.files.read(stored.path)
         expected = {name: mapped(store, stored).column(name).tobytes() for name in SCHEMA.widths if name != "vector"}
+        ids = mapped(store, stored).read_all(["document_id"])
         refused = 0
         for at in range(0, len(whole), 7):
             damaged = bytearray(whole)
             damaged[at] ^= 1 << at % 8
             damaged_shard = self.replace(store, stored, bytes(damaged))
             try:
-                shard = ranged(store, damaged_shard)
+                shard = self.opened(store, damaged_shard)
                 assert shard.rows == 30
                 assert {name: shard.column(name).tobytes() for name in expected} == expected
-                assert len(shard.read_all().to_pylist()) == 30
+                assert shard.read_all()["document_id"] == ids["document_id"]
             except TierloomError as error:
                 assert stored.path in str(error)  # noqa: PT017 -- either end is right
                 refused += 1
@@ -242,20 +250,20 @@ class TestDamage:
         self, store: RemoteStore, stored: VectorShard, note: str | None
     ) -> None:
         with pytest.raises(Malformed, match=f"{stored.path}: its checksums"):
-            ranged(store, self.rewritten(store, stored, lambda notes: self._noted(notes, note)))
+            self.opened(store, self.rewritten(store, stored, lambda notes: self._noted(notes, note)))
 
     def test_a_checksum_that_is_another_is_corrupt(self, store: RemoteStore, stored: VectorShard) -> None:
         def other(notes: dict[bytes, bytes]) -> dict[bytes, bytes]:
             checksums = json.loads(notes[CHECKSUMS.encode()])
             return notes | {CHECKSUMS.encode(): json.dumps(checksums | {"key": [1]}).encode()}
 
-        shard = ranged(store, self.rewritten(store, stored, other))
+        shard = self.opened(store, self.rewritten(store, stored, other))
         assert len(shard.column("sequence")) == 30
         with pytest.raises(Corrupt, match=r"column 'key' of row group 0 has crc32 .* run `tierloom verify`"):
             shard.column("key")
 
     def test_a_column_of_several_pages_is_malformed(self, store: RemoteStore, stored: VectorShard) -> None:
-        shard = ranged(store, self.rewritten(store, stored, dict, max_rows_per_page=8))
+        shard = self.opened(store, self.rewritten(store, stored, dict, max_rows_per_page=8))
         with pytest.raises(Malformed, match="is not one plain, uncompressed page"):
             shard.column("key")
         with pytest.raises(Malformed, match="is not one plain, uncompressed page"):
@@ -287,9 +295,20 @@ class TestDamage:
         return kept if note is None else kept | {CHECKSUMS.encode(): note.encode()}
 
 
+class TestDamageOfAFile(TestDamage):
+    """The same where the shard lies in this machine's store, and is mapped."""
+
+    def opened(self, store: RemoteStore, stored: VectorShard) -> PagedShard:
+        shard = ColumnFiles(store.files).shard(stored)
+        assert type(shard) is PagedShard
+        return shard
+
+
 @pytest.mark.engine
 def test_a_bucket_gives_the_same(gcs_bucket: GcsBucket, tmp_path: Path) -> None:
     bucket = open_store(gcs_bucket.url)
     stored = store_rows(bucket, random_rows(_ROWS))
     (tmp_path / "whole").write_bytes(gcs_bucket.get(stored.path))
-    assert everything(RangedShard(stored, bucket, tmp_path)) == everything(MappedShard(tmp_path / "whole", stored.path))
+    assert everything(PagedShard(stored, PartialCopy(stored, bucket, tmp_path))) == everything(
+        MappedShard(tmp_path / "whole", stored.path)
+    )
