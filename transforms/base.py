@@ -13,7 +13,7 @@ from tierloom.object_files import ObjectFiles
 from tierloom.seen_files import SeenFile, read_seen_files
 from tierloom.shards.live import LiveShard
 from tierloom.shards.live_shards import LiveShards
-from tierloom.shards.primary_key import Address, find_documents
+from tierloom.shards.primary_key import Address, find_documents, live_sequences
 from tierloom.stores.opening import open_store
 from tierloom.tombstones import Tombstones
 from tierloom.versions import head_version, read_manifest
@@ -52,6 +52,10 @@ class Base:
     def find(self, document_ids: Iterable[str]) -> dict[str, list[Address]]:
         """Where the live rows of these documents are."""
         return find_documents(self.shards, {id_: document_key(id_) for id_ in document_ids})
+
+    def sequences(self, document_ids: Iterable[str]) -> dict[str, int]:
+        """The sequence of each of these documents that lives."""
+        return live_sequences(self.shards, {id_: document_key(id_) for id_ in document_ids})
 
 
 class _Bases:

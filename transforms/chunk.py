@@ -112,12 +112,26 @@ class ChunkDoFn(beam.DoFn):
         self._progress = Progress(self._job.progress)
 
     def process(self, block: DocumentBlock) -> Iterator[ChunkBlock | TaggedOutput[Literal["letters"], DeadLetter]]:
-        with stopwatch("chunk"):
-            cut = [self._chunker.cut(document) for document in block.documents]
-            blocks = list(chunk_blocks(cut, self._job.collection.sizes.small_shard_rows))
-        self._progress.add(cut=sum(map(len, cut)))
-        for document, chunks in zip(block.documents, cut, strict=True):
+        silent: list[Document] = []
+        blocks = chunk_blocks(self._cut(block.documents, silent), self._job.collection.sizes.small_shard_rows)
+        part = 0
+        # The first chunks are on their way to the model while the last documents are still being cut.
+        while chunks := self._next(blocks):
+            self._progress.add(cut=len(chunks))
+            yield ChunkBlock(Place(block.place.split, block.place.block, part), chunks)
+            part += 1
+        for document in silent:
+            yield TaggedOutput("letters", empty_document(document))
+
+    def _cut(self, documents: Iterable[Document], silent: list[Document]) -> Iterator[list[Chunk]]:
+        """The chunks of each document; those that have none go into `silent`."""
+        for document in documents:
+            chunks = self._chunker.cut(document)
             if not chunks:
-                yield TaggedOutput("letters", empty_document(document))
-        for part, chunks_of_block in enumerate(blocks):
-            yield ChunkBlock(Place(block.place.split, block.place.block, part), chunks_of_block)
+                silent.append(document)
+            yield chunks
+
+    @staticmethod
+    def _next(blocks: Iterator[tuple[Chunk, ...]]) -> tuple[Chunk, ...]:
+        with stopwatch("chunk"):
+            return next(blocks, ())

@@ -35,12 +35,11 @@ def changed_events(events: Sequence[Document | Deletion], base: Base, retry: boo
     A document with an open letter is not tried again but by a `retry`.
     """
     newest = newest_events(events)
-    live = base.find({event.document_id for event in newest})
+    live = base.sequences({event.document_id for event in newest})
     news: list[Document | Deletion] = []
     counts = Counter[_Became](superseded=len(events) - len(newest))
     for event in newest:
-        known = max((address.sequence for address in live.get(event.document_id, ())), default=None)
-        became = _became(event, known, base.tombstones.sequence_of(event.document_id))
+        became = _became(event, live.get(event.document_id), base.tombstones.sequence_of(event.document_id))
         if became is None and not retry and isinstance(event, Document):
             became = "known_dead" if (event.document_id, event.sequence) in base.dead_events else None
         if became is None:

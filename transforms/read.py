@@ -25,7 +25,7 @@ from transforms.streams.messages import letter_event
 from transforms.timing import stopwatch
 
 # Documents travel to the next step in lists of about so many bytes of text.
-_BLOCK_BYTES: Final = SPLIT_BYTES
+_BLOCK_BYTES: Final = 4 * SPLIT_BYTES
 _DELETION_BYTES: Final = 64
 
 Files: TypeAlias = tuple[SeenFile, ...]

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from tierloom.dead_letter import UNREADABLE, DeadLetter
 from tierloom.document import Deletion, Document, Origin
 from transforms.reading.filesystems import open_file
@@ -81,12 +83,21 @@ def _parsed(line: Line) -> dict[str, Any]:
 def parsed_record(data: bytes) -> dict[str, Any]:
     """The JSON object in a line or a message. Raises `Refused` (`invalid-utf8`, `invalid-json`, `not-an-object`)."""
     try:
-        record = _decode(_decoded(data))
-    except (ValueError, RecursionError) as error:
-        raise Refused("invalid-json", f"not valid JSON: {error}") from error
+        # Five times as fast; and what it takes, it reads as the other does.
+        record = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        record = _read_leniently(data)
     if not isinstance(record, dict):
         raise Refused("not-an-object", f"a JSON object was expected, found {shown(record)}")
     return record
+
+
+def _read_leniently(data: bytes) -> Any:
+    """Any JSON, and what others write as such. Raises `Refused`."""
+    try:
+        return _decode(_decoded(data))
+    except (ValueError, RecursionError) as error:
+        raise Refused("invalid-json", f"not valid JSON: {error}") from error
 
 
 def _decoded(data: bytes) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
+
 from tierloom.document import Deletion, Document, Origin
-from tierloom.sealed import canonical
 from transforms.reading.refused import Refused, shown
 
 LONGEST_ID: Final = 1024
@@ -16,6 +17,8 @@ _RFC3339: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])([01]\d|2[0-3]):([0-5]\d))", re.ASCII
 )
 _EPOCH: Final = datetime(1970, 1, 1)
+# One spelling for equal metadata: shards are named by what is in them.
+_metadata_json: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +102,15 @@ def _text(record: Mapping[str, Any], fields: Fields) -> str:
     return checked_text(value)
 
 
-def _own(fields: Fields) -> tuple[str, ...]:
-    return fields.id, fields.text, fields.sequence, fields.deleted
-
-
 def _metadata(record: Mapping[str, Any], fields: Fields) -> str:
-    own = {name: value for name, value in record.items() if name not in _own(fields)}
-    if isinstance(nested := own.get("metadata"), Mapping):
-        own.pop("metadata")
-        own = {**nested, **own}
+    others = dict(record)
+    for name in (fields.id, fields.text, fields.sequence, fields.deleted):
+        others.pop(name, None)
+    if isinstance(nested := others.get("metadata"), Mapping):
+        del others["metadata"]
+        others = {**nested, **others}
     try:
-        return canonical(own).decode()
+        return _metadata_json(others).decode()
     except UnicodeEncodeError as error:
         raise Refused("invalid-unicode", f"a lone surrogate in the metadata: {error.reason}") from error
 

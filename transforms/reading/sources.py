@@ -11,7 +11,7 @@ from transforms.reading.listing import Found, find_files, shown_path
 from transforms.reading.parquet import parquet_pieces
 from transforms.reading.records import Fields
 from transforms.reading.seeing import CLOCK_SECONDS, is_as_seen, reading_of, sequence_for, was_just_changed
-from transforms.reading.splits import ENDINGS, SPLIT_BYTES, FilePart, Kind, Piece, Split, kind_of, pack
+from transforms.reading.splits import ENDINGS, SPLIT_BYTES, FilePart, Kind, Piece, Split, kind_of, pack, range_bytes
 
 # Of a file whose end is not known: it cannot be read now, and is not remembered either.
 _MOST_RECORDS: Final = 1 << 40
@@ -158,15 +158,16 @@ class _Planner:
 
 
 def _pieces(part: FilePart, fields: Fields, split_bytes: int) -> list[Piece]:
+    together = range_bytes(part.size, split_bytes)
     if part.kind == "parquet":
-        return list(parquet_pieces(part, fields, split_bytes))
+        return list(parquet_pieces(part, fields, together))
     if part.kind == "jsonl":
-        return list(_ranges(part, split_bytes))
+        return list(_ranges(part, together))
     return [Piece(part, part.size)]
 
 
-def _ranges(part: FilePart, split_bytes: int) -> Iterator[Piece]:
+def _ranges(part: FilePart, together: int) -> Iterator[Piece]:
     # A file without bytes, or whose size could not be had, is one range too: reading it tells.
-    for offset in range(0, part.size, split_bytes) or (0,):
-        length = min(split_bytes, part.size - offset)
+    for offset in range(0, part.size, together) or (0,):
+        length = min(together, part.size - offset)
         yield Piece(replace(part, offset=offset, length=length), length)

@@ -10,6 +10,9 @@ from tierloom.seen_files import SeenFile
 Kind = Literal["text", "markdown", "restructuredtext", "html", "jsonl", "parquet"]
 
 SPLIT_BYTES: Final = 2 << 20
+# Of a large file of records more goes into one split: comparing it with what is live costs less that way.
+_LARGEST: Final = 4
+_SPLITS_OF_A_FILE: Final = 16
 # What opening a file costs, in bytes of reading: a folder of empty files is not one endless split.
 _OPENING_BYTES: Final = 4 << 10
 
@@ -50,7 +53,7 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One unit of reading: file parts of about `SPLIT_BYTES` together, `bytes` in all; `files` are those that
+    """One unit of reading: small files together, or a part of a large one, `bytes` in all; `files` are those that
     begin in it. `letters` keep records that are to be read once more."""
 
     parts: tuple[FilePart, ...]
@@ -72,6 +75,13 @@ def kind_of(name: str) -> Kind | None:
     """The kind of a file by its ending, in either case; None for those that are not read."""
     dot = name.rfind(".")
     return _KINDS.get(name[dot:].lower()) if dot > name.rfind("/") else None
+
+
+def range_bytes(file_bytes: int, split_bytes: int) -> int:
+    """How much of a file of records goes into one split: the same for the same file, whatever lies beside it, or
+    a run that was killed would not find its blocks again."""
+    times = max(1, file_bytes // (split_bytes * _SPLITS_OF_A_FILE))
+    return split_bytes * min(_LARGEST, 1 << (times.bit_length() - 1))
 
 
 def pack(pieces: Iterable[Piece], split_bytes: int) -> Iterator[Split]:

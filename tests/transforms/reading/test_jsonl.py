@@ -1,5 +1,6 @@
 import io
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tierloom.dead_letter import DeadLetter, to_jsonl
 from tierloom.document import Deletion, Document
 from transforms.read import read_split, split_of_letter
 from transforms.reading import jsonl
+from transforms.reading.jsonl import parsed_record
 from transforms.reading.records import Fields
 from transforms.reading.sources import plan_splits
 from transforms.reading.splits import SPLIT_BYTES
@@ -109,6 +111,32 @@ def test_a_bad_line_is_a_dead_letter_and_its_neighbours_go_in(path: Path, line: 
     assert to_jsonl([letter])
 
 
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 80), 1 << 80)
+    | st.floats()
+    | st.text(st.characters(exclude_categories=())),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(members=st.dictionaries(st.text(max_size=3), _VALUES, max_size=4), escaped=st.booleans())
+def test_what_python_writes_as_json_is_read_as_python_reads_it(members: dict[str, object], escaped: bool) -> None:
+    line = json.dumps(members, ensure_ascii=escaped).encode(errors="replace")
+    assert parsed_record(line) == _finite(json.loads(line))
+
+
+def _finite(value: object) -> object:
+    """Without the numbers that JSON does not have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return {name: _finite(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+
 def test_a_letter_knows_the_id_if_there_is_one(path: Path) -> None:
     letter = read_line(path, b'{"id": "a", "text": 1}')
     assert isinstance(letter, DeadLetter)
@@ -144,7 +172,7 @@ def test_a_line_too_large_is_passed_over(path: Path, monkeypatch: pytest.MonkeyP
 def test_ranges_inside_one_huge_line_do_not_each_read_it_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jsonl, "_BLOCK", 1000)
     path.write_bytes(GOOD + b'{"id": "huge", "text": "' + b"x" * 100_000 + b'"}\n' + GOOD)
-    *_, inside, _, _ = plan_splits([str(path)], split_bytes=2000).splits
+    *_, inside, _, _ = plan_splits([str(path)], split_bytes=500).splits
     read_blocks: list[int] = []
 
     class Counted(io.BufferedReader):
@@ -153,7 +181,7 @@ def test_ranges_inside_one_huge_line_do_not_each_read_it_all(path: Path, monkeyp
             return super().readline(size)
 
     monkeypatch.setattr(io, "BufferedReader", Counted)
-    early = plan_splits([str(path)], split_bytes=2000).splits[1]
+    early = plan_splits([str(path)], split_bytes=500).splits[1]
     assert list(read_split(early)) == list(read_split(inside)) == []
     assert len(read_blocks) < 10
 

@@ -163,6 +163,15 @@ def test_small_files_share_a_split_and_large_jsonl_is_cut(tmp_path: Path) -> Non
     assert sum(split.bytes for split in plan.splits) == plan.bytes == 400_000
 
 
+@pytest.mark.parametrize(("size", "splits"), [(31_000, 31), (32_000, 16), (63_000, 32), (64_000, 16), (640_000, 160)])
+def test_of_a_large_file_more_goes_into_a_split_whatever_lies_beside_it(tmp_path: Path, size: int, splits: int) -> None:
+    (tmp_path / "records.jsonl").write_bytes(b"\n" * size)
+    alone = plan_splits([str(tmp_path)], split_bytes=1000).splits
+    (tmp_path / "a.jsonl").write_bytes(b"\n" * 500_000)
+    assert len(alone) == splits
+    assert plan_splits([str(tmp_path)], split_bytes=1000).splits[-splits:] == alone
+
+
 def test_many_empty_files_are_several_splits(tmp_path: Path) -> None:
     for number in range(100):
         (tmp_path / f"{number}.txt").touch()
