@@ -129,7 +129,7 @@ class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     deletions_seconds: Positive = 90 * 86_400
     versions: Positive = 20
-    versions_seconds: Count = 86_400
+    versions_seconds: Count = 3600
 
 
 class DocumentCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

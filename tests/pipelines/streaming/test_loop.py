@@ -1,13 +1,16 @@
 """The loop in this process, over streams that tests wrote down."""
 
 import multiprocessing
+import os
 import random
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from index_builder.upkeep.retention import set_retention
 from pipelines.running import make_job
 from pipelines.streaming.live_line import LiveLine
 from pipelines.streaming.loop import Pace, StreamLoop
@@ -23,6 +26,7 @@ from tierloom.dead_letter import DeadLetter
 from tierloom.document import Deletion, Document
 from tierloom.errors import SourceHeld, StoreError
 from tierloom.stores.local import LocalStore
+from tierloom.versions import stored_versions
 from transforms.micro_batch import MicroBatches
 from transforms.reading.records import Fields
 from transforms.streams.stream import Batch
@@ -230,6 +234,30 @@ class TestUpkeep:
         assert head.run.command == "compact"
         assert len(head.vector_shards) < 20
         assert live_texts(collection.root) == before
+
+    def test_garbage_is_collected_now_and_then(self, collection: LocalStore) -> None:
+        for _ in range(4):
+            publish(collection, [])
+        set_retention(collection, {"versions": 1, "versions_seconds": 0})
+        leftover, young = (store_shard(collection, [Row(name)]) for name in ("leftover", "young"))
+        os.utime(collection.root / leftover.path, (0, 0))
+        said: list[str] = []
+        with Upkeep(collection, said.append, collect_every=timedelta(seconds=0.01)) as upkeep:
+            upkeep.look(published=True)
+            self.look_until(upkeep, lambda: not collection.size(leftover.path))
+            self.look_until(upkeep, lambda: not multiprocessing.active_children()[3:])
+        assert said == []
+        assert stored_versions(collection) == [0, 5]
+        assert collection.size(young.path)
+
+    def test_nothing_is_collected_before_its_time(self, collection: LocalStore) -> None:
+        set_retention(collection, {"versions": 1, "versions_seconds": 0})
+        publish(collection, [])
+        with Upkeep(collection, print) as upkeep:
+            for _ in range(10):
+                upkeep.look(published=True)
+            assert len(multiprocessing.active_children()) == 3
+        assert stored_versions(collection) == [0, 1, 2]
 
     def test_nothing_to_do_is_no_version(self, collection: LocalStore) -> None:
         with Upkeep(collection, print) as upkeep:
