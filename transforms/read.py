@@ -19,13 +19,13 @@ from transforms.reading.jsonl import read_jsonl
 from transforms.reading.parquet import WHOLE, read_parquet
 from transforms.reading.records import Fields
 from transforms.reading.seeing import first_sequence
-from transforms.reading.splits import SPLIT_BYTES, FilePart, Split, kind_of
+from transforms.reading.splits import LARGEST_SPLIT_BYTES, FilePart, Split, kind_of
 from transforms.reading.text_files import read_text_file
 from transforms.streams.messages import letter_event
 from transforms.timing import stopwatch
 
 # Documents travel to the next step in lists of about so many bytes of text.
-_BLOCK_BYTES: Final = 4 * SPLIT_BYTES
+_BLOCK_BYTES: Final = LARGEST_SPLIT_BYTES
 _DELETION_BYTES: Final = 64
 
 Files: TypeAlias = tuple[SeenFile, ...]

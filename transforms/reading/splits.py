@@ -12,6 +12,7 @@ Kind = Literal["text", "markdown", "restructuredtext", "html", "jsonl", "parquet
 SPLIT_BYTES: Final = 2 << 20
 # Of a large file of records more goes into one split: comparing it with what is live costs less that way.
 _LARGEST: Final = 4
+LARGEST_SPLIT_BYTES: Final = _LARGEST * SPLIT_BYTES
 _SPLITS_OF_A_FILE: Final = 16
 # What opening a file costs, in bytes of reading: a folder of empty files is not one endless split.
 _OPENING_BYTES: Final = 4 << 10
