@@ -5,10 +5,22 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.embedders.endpoint import Asked, Endpoint, Reply, error
-from tests.pipelines.command_line import Finished, declare, head_of, init, ok, run, run_apart, write_records
+from tests.pipelines.command_line import (
+    Finished,
+    assert_whole,
+    declare,
+    head_of,
+    init,
+    live_texts,
+    ok,
+    run,
+    run_apart,
+    write_records,
+)
 from tierloom import names
 
 QUESTION = "text 7"
@@ -168,12 +180,40 @@ def test_another_tier_answers_where_one_is_damaged(store: Path) -> None:
     assert run("search", store, QUESTION, "--tier", 16).status == 1
 
 
-def test_an_ingest_on_top_of_a_damaged_version_publishes_nothing(tmp_path: Path, store: Path) -> None:
+@pytest.mark.parametrize("column", ["document_id", "sequence", "key"])
+def test_an_ingest_that_would_decide_by_damaged_columns_publishes_nothing(
+    tmp_path: Path, store: Path, column: str
+) -> None:
     [first, *_] = head_of(store).vector_shards
-    flip(store / first.path, seed=5)
+    path = store / first.path
+    stored = pq.read_metadata(path).row_group(0)
+    place = next(stored.column(at) for at in range(stored.num_columns) if stored.column(at).path_in_schema == column)
+    data = bytearray(path.read_bytes())
+    begin = min(place.data_page_offset, place.dictionary_page_offset or place.data_page_offset)
+    data[begin + place.total_compressed_size * 2 // 3] ^= 1
+    path.write_bytes(data)
     changed = write_records(tmp_path / "c.jsonl", [{"id": "d5", "sequence": 9, "text": "new"}])
     assert first.path in run("ingest", store, changed).error
     assert head_of(store).version == 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_ingest_on_top_of_a_damaged_shard_is_refused_or_right(tmp_path: Path, store: Path, seed: int) -> None:
+    """What it does not read it does not judge: searching, merging and verifying do."""
+    expected = live_texts(store) | {("d5", 0): "new"}
+    [first, *_] = head_of(store).vector_shards
+    sound = (store / first.path).read_bytes()
+    flip(store / first.path, seed)
+    changed = write_records(tmp_path / "c.jsonl", [{"id": "d5", "sequence": 9, "text": "new"}])
+    ended = run("ingest", store, changed)
+    assert run("verify", store).status == 1
+    (store / first.path).write_bytes(sound)
+    if ended.status:
+        assert first.path in ended.error
+        assert head_of(store).version == 2
+    else:
+        assert live_texts(store) == expected
+    assert_whole(store)
 
 
 def test_a_swapped_pair_of_objects_is_refused(store: Path) -> None:
