@@ -109,6 +109,7 @@ def test_a_broker_that_is_away_for_a_while(store: Path, kafka: Kafka) -> None:
         assert stopped(process).status == 0
 
 
+@pytest.mark.timeout(240)
 def test_a_subscription(store: Path, endpoint: Endpoint, pubsub: PubSub) -> None:
     pubsub.publish(*(upsert(number, sequence=1) for number in range(100)))
 
