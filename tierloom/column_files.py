@@ -6,7 +6,6 @@ from tierloom.shards.columns import ShardColumns
 from tierloom.shards.mapped import WholeFile
 from tierloom.shards.paged import PagedShard
 from tierloom.shards.partial_copy import PartialCopy
-from tierloom.stores.file_failures import gone_is_not_found
 
 
 class ColumnFiles(ObjectFiles):
@@ -14,7 +13,6 @@ class ColumnFiles(ObjectFiles):
     (`tierloom.shards.paged`). All else are files verified against the manifest."""
 
     def _open(self, stored: VectorShard) -> ShardColumns:
-        if not self.store.local:
-            return PagedShard(stored, PartialCopy(stored, self.store, self.folder))
-        with gone_is_not_found(stored.path):
+        if self.store.local:
             return PagedShard(stored, WholeFile(stored, self.store.fetch(stored.path, self.folder)))
+        return PagedShard(stored, PartialCopy(stored, self.store, self.folder))

@@ -44,7 +44,8 @@ class ObjectFiles:
         """A vector shard. Raises `NotFound`, `Corrupt`, `Malformed` or `CheckpointMismatch`."""
         identity = (stored.path, stored.sha256)
         if (shard := self._shards.get(identity)) is None:
-            shard = self._open(stored)
+            with gone_is_not_found(stored.path):
+                shard = self._open(stored)
             _refuse_other(shard, stored)
             # Of two threads that opened it at once, both take the first one's.
             shard = self._shards.setdefault(identity, shard)
@@ -65,9 +66,7 @@ class ObjectFiles:
         self._shards.clear()
 
     def _open(self, stored: VectorShard) -> ShardColumns:
-        path = self.path(stored)
-        with gone_is_not_found(stored.path):
-            return MappedShard(path, stored.path)
+        return MappedShard(self.path(stored), stored.path)
 
     def _kept(self, stored: StoredObject) -> Path | None:
         """A copy from before, if it is the object."""
