@@ -13,12 +13,13 @@ from tierloom import names
 from tierloom.channel import read_channel
 from tierloom.errors import TierloomError
 from tierloom.letters import read_letters
-from tierloom.manifest import Manifest, StoredObject, VectorShard
+from tierloom.manifest import Manifest, VectorShard
 from tierloom.object_files import ObjectFiles
 from tierloom.shards.columns import ShardColumns
 from tierloom.shards.deletion_vector import alive
 from tierloom.shards.schema import ROW_GROUP_ROWS
 from tierloom.shards.vector_checks import checked_vectors
+from tierloom.stored_object import StoredObject
 from tierloom.stores.store import Store
 from tierloom.versions import head_version, read_checkpoint, read_manifest
 

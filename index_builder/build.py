@@ -22,8 +22,9 @@ from tierloom.column_files import ColumnFiles
 from tierloom.digest import digest_of
 from tierloom.errors import VerificationError
 from tierloom.index_reader import ROW_BITS, SCAN_CODES
-from tierloom.manifest import Aliases, IndexParameters, IndexShard, StoredObject, VectorShard, common_checkpoint
+from tierloom.manifest import Aliases, IndexParameters, IndexShard, VectorShard, common_checkpoint
 from tierloom.object_files import ObjectFiles
+from tierloom.stored_object import StoredObject
 from tierloom.stores.store import Store
 from tierloom.storing import describe_object, store_file
 

@@ -43,5 +43,5 @@ def test_untrained_prefixes_may_be_chosen_but_not_invented() -> None:
 def test_a_tier_that_is_not_there_is_refused_with_those_that_are() -> None:
     collection = collection_of(tiers=(4, 8))
     assert collection.tier(8).name == "8"
-    with pytest.raises(CheckpointError, match="no tier of 64 dimensions; it has 4, 8"):
+    with pytest.raises(CheckpointError, match="no tier 64; it has 4, 8"):
         collection.tier(64)

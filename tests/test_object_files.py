@@ -7,8 +7,9 @@ import pytest
 from tests.small_shards import CHECKPOINT, Row, store_shard
 from tierloom.digest import bytes_digest
 from tierloom.errors import CheckpointMismatch, Corrupt, Malformed, NotFound
-from tierloom.manifest import Footer, StoredObject, VectorShard
+from tierloom.manifest import Footer, VectorShard
 from tierloom.object_files import ObjectFiles
+from tierloom.stored_object import StoredObject
 from tierloom.stores.local import LocalStore
 
 

@@ -7,8 +7,8 @@ import msgspec
 
 from tierloom import names
 from tierloom.errors import InputError, Malformed
-from tierloom.manifest import Count
 from tierloom.sealed import seal, unseal
+from tierloom.stored_object import Count
 from tierloom.stores.store import Revision, Store
 
 FORMAT: Final = 1

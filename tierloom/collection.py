@@ -6,20 +6,31 @@ import msgspec
 
 from tierloom.checkpoint import Checkpoint, Dimensions, Positive
 from tierloom.errors import CheckpointError
+from tierloom.gate import DEFAULT_FLOOR, Share
+from tierloom.serving import Serving, TierName
 
-TierName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
+TierKind = Literal["int8", "binary"]
 Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 
 
 class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One serving prefix and the parameters of its graphs (usearch's names)."""
+    """One serving prefix, how it is coded, and the parameters of its graphs (usearch's names).
+
+    An `int8` code is the stored prefix, compared by its cosine; a `binary` one the sign of each of its components
+    (1 where it is positive), compared by the Hamming distance.
+    """
 
     name: TierName
     dimensions: Dimensions
-    metric: Literal["cos"] = "cos"
+    kind: TierKind = "int8"
     connectivity: Positive = 16
     expansion_add: Positive = 128
     expansion_search: Positive = 128
+
+    @property
+    def metric(self) -> Literal["cos", "hamming"]:
+        """What usearch calls the distance of its codes."""
+        return "cos" if self.kind == "int8" else "hamming"
 
 
 class Chunking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,7 +58,10 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Collection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`prefix_dimensions` is the length of the stored int8 prefix: that of the largest tier there ever was."""
+    """`prefix_dimensions` is the length of the stored int8 prefix: that of the largest tier there ever was.
+
+    `recall_floor` is the share of the exact answers that each tier must find after reranking to be published.
+    """
 
     checkpoint: Fingerprint
     prefix_dimensions: Dimensions
@@ -55,14 +69,17 @@ class Collection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chunking: Chunking = Chunking()
     sizes: Sizes = Sizes()
     untrained_prefixes: bool = False
+    recall_floor: Share = DEFAULT_FLOOR
+    serving: Serving = Serving()
 
-    def tier(self, dimensions: int) -> Tier:
-        """The tier of these dimensions. Raises `CheckpointError` that lists those there are."""
+    def tier(self, name: int | str) -> Tier:
+        """The tier of this name; a number is that of an int8 tier of so many dimensions. Raises `CheckpointError` that
+        lists those there are."""
         for tier in self.tiers:
-            if tier.dimensions == dimensions:
+            if tier.name == str(name):
                 return tier
-        known = ", ".join(str(tier.dimensions) for tier in self.tiers)
-        raise CheckpointError(f"this collection has no tier of {dimensions} dimensions; it has {known}")
+        known = ", ".join(tier.name for tier in self.tiers)
+        raise CheckpointError(f"this collection has no tier {name}; it has {known}")
 
 
 def plan_tiers(

@@ -21,8 +21,8 @@ import msgspec
 
 from tierloom import names
 from tierloom.errors import InputError, RevisionMismatch, StoreError
-from tierloom.manifest import Count
 from tierloom.sealed import seal, unseal
+from tierloom.stored_object import Count
 from tierloom.stores.store import Listed, Revision, Store
 
 FORMAT: Final = 1

@@ -6,24 +6,17 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from tierloom.checkpoint import Dimensions, Positive
-from tierloom.collection import Collection, Fingerprint, TierName
+from tierloom.collection import Collection, Fingerprint
 from tierloom.digest import bytes_digest
 from tierloom.errors import CheckpointMismatch
+from tierloom.gate import Gate
 from tierloom.sealed import seal
+from tierloom.serving import TierName
+from tierloom.stored_object import Count, Sha256, StoredObject
 
 FORMAT: Final = 1
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Rows = Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
-
-
-class StoredObject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is known of an object before it is opened: its name, length and hash."""
-
-    path: str
-    bytes: Count
-    sha256: Sha256
 
 
 class Deletes(StoredObject, frozen=True, forbid_unknown_fields=True):
@@ -75,7 +68,7 @@ class IndexParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a graph was built, and how it is to be searched. `usearch` is the version that wrote it."""
 
     dimensions: Dimensions
-    metric: Literal["cos"]
+    metric: Literal["cos", "hamming"]
     connectivity: Positive
     expansion_add: Positive
     expansion_search: Positive
@@ -171,7 +164,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One version. `documents` counts events over the whole history up to it; `created` is RFC 3339, UTC.
 
     `parent` is the sha256 of the manifest before it: versions are a chain. `tombstones` and `files` are ledgers:
-    the deletions that are remembered, and the files of sources as they were when they were read.
+    the deletions that are remembered, and the files of sources as they were when they were read. `gate` is None while
+    nothing is live.
     """
 
     version: Count
@@ -188,6 +182,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: tuple[LedgerPart, ...] = ()
     cursors: tuple[Cursor, ...] = ()
     retention: Retention = Retention()
+    gate: Gate | None = None
     format: Literal[1] = FORMAT
 
     @property
@@ -202,7 +197,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         deletes = tuple(shard.deletes for shard in self.vector_shards if shard.deletes)
         aliases = tuple(shard.aliases for shard in self.index_shards if shard.aliases)
         ledgers = (*self.tombstones, *self.files)
-        return (*self.vector_shards, *deletes, *self.index_shards, *aliases, *self.dead_letters, *ledgers)
+        measured = tuple(filter(None, (self.gate.sample, self.gate.answers))) if self.gate else ()
+        return (*self.vector_shards, *deletes, *self.index_shards, *aliases, *self.dead_letters, *ledgers, *measured)
 
     def cursor_of(self, source: str) -> Cursor | None:
         """Up to where this source is published; None if no stream published any of it."""

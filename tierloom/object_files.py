@@ -10,10 +10,11 @@ from itertools import chain
 from pathlib import Path
 
 from tierloom.errors import CheckpointMismatch, Corrupt, Malformed
-from tierloom.manifest import StoredObject, VectorShard
+from tierloom.manifest import VectorShard
 from tierloom.shards.columns import ShardColumns
 from tierloom.shards.mapped import MappedShard
 from tierloom.shards.writer import sha256_of
+from tierloom.stored_object import StoredObject
 from tierloom.stores.file_failures import gone_is_not_found
 from tierloom.stores.store import Store
 

@@ -6,8 +6,9 @@ import msgspec
 
 from tierloom import names
 from tierloom.errors import AlreadyExists
-from tierloom.manifest import Count, RunRecord
+from tierloom.manifest import RunRecord
 from tierloom.sealed import seal, unseal
+from tierloom.stored_object import Count
 from tierloom.stores.store import Store
 
 FORMAT: Final = 1

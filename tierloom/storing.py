@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from tierloom import names
 from tierloom.digest import bytes_digest
 from tierloom.errors import AlreadyExists
-from tierloom.manifest import Deletes, Footer, StoredObject, VectorShard
+from tierloom.manifest import Deletes, Footer, VectorShard
 from tierloom.shards import deletion_vector
 from tierloom.shards.mapped import MappedShard
 from tierloom.shards.writer import sha256_of
+from tierloom.stored_object import StoredObject
 from tierloom.stores.store import Store
 
 

@@ -18,11 +18,12 @@ from tierloom.dead_letter import DeadLetter, from_jsonl
 from tierloom.digest import bytes_digest
 from tierloom.errors import Malformed, NotFound
 from tierloom.ledger import read_part
-from tierloom.manifest import StoredObject, VectorShard
+from tierloom.manifest import VectorShard
 from tierloom.seen_files import SEEN_FILES
 from tierloom.shards.columns import ShardColumns
 from tierloom.shards.mapped import MappedShard
 from tierloom.shards.writer import sha256_of
+from tierloom.stored_object import StoredObject
 from tierloom.stores.file_failures import gone_is_not_found
 from tierloom.stores.store import Listed, Store
 

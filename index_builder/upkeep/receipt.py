@@ -6,8 +6,8 @@ from typing import Final, Literal
 import msgspec
 
 from tierloom import names
-from tierloom.manifest import Count
 from tierloom.sealed import seal, unseal
+from tierloom.stored_object import Count
 from tierloom.stores.store import Store
 
 FORMAT: Final = 1

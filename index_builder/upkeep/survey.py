@@ -16,7 +16,8 @@ from index_builder.upkeep.looking import LOOKED_INTO, Look, Looker
 from index_builder.upkeep.naming import Ids
 from index_builder.upkeep.retained import Kept, read_manifests, stored_manifests
 from tierloom import names
-from tierloom.manifest import Manifest, StoredObject
+from tierloom.manifest import Manifest
+from tierloom.stored_object import StoredObject
 from tierloom.stores.store import Listed, Store
 
 # Of what no version names, nobody who lives still wants what is older, unless he holds a lease.

@@ -17,12 +17,13 @@ from tierloom.column_files import ColumnFiles
 from tierloom.dead_letter import DeadLetter
 from tierloom.document import document_key
 from tierloom.letters import read_letters, store_letters
-from tierloom.manifest import DeadLetters, DocumentCounts, LedgerPart, Manifest, RunRecord, StoredObject, VectorShard
+from tierloom.manifest import DeadLetters, DocumentCounts, LedgerPart, Manifest, RunRecord, VectorShard
 from tierloom.seen_files import SEEN_FILES
 from tierloom.settle import Verdict, settle
 from tierloom.shards import deletion_vector
 from tierloom.shards.live import LiveShard
 from tierloom.shards.primary_key import find_documents
+from tierloom.stored_object import StoredObject
 from tierloom.tombstones import TOMBSTONES, Tombstones, tombstone_entries
 
 

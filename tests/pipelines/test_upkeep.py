@@ -139,7 +139,7 @@ class TestWhatIsRefused:
         assert "tiers [99] lie beyond the 16 dimensions of test-model" in run("tiers", "add", path, 99).error
 
     def test_to_drop_what_is_not_there_or_all_there_is(self, store: Path) -> None:
-        assert "no tier of 99 dimensions; it has 8, 16" in run("tiers", "drop", store, 99).error
+        assert "no tier 99; it has 8, 16" in run("tiers", "drop", store, 99).error
         assert "tiers [8, 16] are all that this collection has" in run("tiers", "drop", store, 8, 16).error
 
     def test_a_store_without_a_collection(self, tmp_path: Path) -> None:

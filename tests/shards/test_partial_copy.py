@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tests.remote import RemoteStore
 from tierloom.errors import StoreError
-from tierloom.manifest import StoredObject
 from tierloom.shards.layout import Spans
 from tierloom.shards.partial_copy import BLOCK, PartialCopy
+from tierloom.stored_object import StoredObject
 
 NAME = "indexes/64/a.usearch"
 LENGTH = 5 * (1 << 20) + 77

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from tierloom.errors import Corrupt, Malformed
-from tierloom.manifest import StoredObject
 from tierloom.shards.columns import ShardColumns
 from tierloom.shards.layout import Spans
+from tierloom.stored_object import StoredObject
 
 
 class MappedShard(ShardColumns):

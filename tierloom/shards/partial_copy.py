@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierloom.errors import Corrupt, NotFound
-from tierloom.manifest import StoredObject
 from tierloom.shards.layout import Spans
+from tierloom.stored_object import StoredObject
 from tierloom.stores.file_failures import explained
 from tierloom.stores.store import Store
 

@@ -12,8 +12,8 @@ import msgspec
 from tierloom import names
 from tierloom.digest import digest_of
 from tierloom.errors import AlreadyExists, NotFound
-from tierloom.manifest import Count
 from tierloom.sealed import seal, unseal
+from tierloom.stored_object import Count
 from tierloom.stores.store import Store
 
 FORMAT: Final = 1

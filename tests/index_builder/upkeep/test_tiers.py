@@ -160,7 +160,7 @@ class TestDropping:
         living.check()
         assert (living.head.collection.prefix_dimensions, dimensions(living)) == (16, [8, 16])
 
-    @pytest.mark.parametrize(("dropped", "message"), [([8, 16], "all that this"), ([8, 99], "no tier of 99")])
+    @pytest.mark.parametrize(("dropped", "message"), [([8, 16], "all that this"), ([8, 99], "no tier 99")])
     def test_what_cannot_be_dropped_is_refused(self, living: Living, dropped: list[int], message: str) -> None:
         with pytest.raises(CheckpointError, match=message):
             drop_tiers(living.store, dropped)
