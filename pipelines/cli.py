@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "dead-letters": "List what could not be processed, or retry it.",
     "compact": "Merge small and half-dead shards.",
     "tiers": "Add serving tiers to a live collection, or drop them.",
+    "gate": "Show how much each tier finds; set the floor and the queries.",
     "history": "Show the versions: when, by what, what changed.",
     "retention": "Show or change how long versions and deletions are kept.",
     "erase": "Remove documents from everything that is stored.",

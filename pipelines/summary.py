@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from pipelines.commands.tables import size, table
+from tierloom.gate import Gate
 from tierloom.manifest import DocumentCounts, Manifest
 from tierloom.run_report import RunReport
 
@@ -34,7 +35,11 @@ def summary(report: RunReport, manifest: Manifest, seconds: dict[str, float], el
         "live_chunks": manifest.live_chunks,
         "vector_shards": len(manifest.vector_shards),
         "vector_shard_bytes": sum(shard.bytes for shard in manifest.vector_shards),
-        "tiers": {tier.name: tier_bytes(manifest, tier.name) for tier in manifest.collection.tiers},
+        "tiers": {
+            tier.name: tier_bytes(manifest, tier.name) | gate_members(manifest.gate, tier.name)
+            for tier in manifest.collection.tiers
+        },
+        "gate_seconds": report.gate_seconds,
         "seconds": {step: round(seconds[step], 3) for step in _ordered(seconds)},
         "elapsed_seconds": round(elapsed, 3),
     }
@@ -58,6 +63,7 @@ def summary_table(values: dict[str, Any], store: str) -> str:
         ("dead letters", f"{values['dead_letters']:,}{_cure(values['dead_letters'], store)}"),
         ("vector shards", f"{values['vector_shards']:,}, {size(values['vector_shard_bytes'])}"),
         *((f"tier {name}", _tier_line(tier)) for name, tier in values["tiers"].items()),
+        *gate_rows(values),
         ("time", "; ".join(filter(None, [f"{values['elapsed_seconds']:.1f} s", _step_line(values["seconds"])]))),
         ("version", _version_line(values)),
     ]
@@ -85,8 +91,41 @@ def _cure(letters: int, store: str) -> str:
     return f"; see them with: tierloom dead-letters {store}" if letters else ""
 
 
-def _tier_line(tier: dict[str, int]) -> str:
-    return f"{size(tier['bytes'])} in {tier['index_shards']} index shard{'' if tier['index_shards'] == 1 else 's'}"
+def gate_members(gate: Gate | None, tier: str) -> dict[str, Any]:
+    """What a gate found of a tier, as JSON values; nothing if it was not measured."""
+    quality = gate.of_tier(tier) if gate else None
+    if quality is None:
+        return {}
+    safe = quality.at(quality.safe_shortlist)
+    return {
+        "safe_shortlist": quality.safe_shortlist,
+        "recall": msgspec.to_builtins(safe.recall) if safe else None,
+        "recall_alone": msgspec.to_builtins(quality.alone.recall),
+    }
+
+
+def gate_rows(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the measurement took, if there was one."""
+    if not values["gate_seconds"]:
+        return []
+    share = values["gate_seconds"] / values["elapsed_seconds"]
+    return [("gate", f"{values['gate_seconds']:.1f} s, {share:.0%} of the time")]
+
+
+def recall_line(tier: dict[str, Any]) -> str:
+    """How good a tier was found to be, from `gate_members`; empty if it was not measured."""
+    if "recall_alone" not in tier:
+        return ""
+    alone = f"recall {tier['recall_alone']['mean']:.3f} alone"
+    if (recall := tier["recall"]) is None:
+        return f"{alone}, below the floor however much is reranked"
+    between = f"{recall['low']:.3f} to {recall['high']:.3f}"
+    return f"{alone}, {recall['mean']:.3f} ({between}) reranking {tier['safe_shortlist']:,}"
+
+
+def _tier_line(tier: dict[str, Any]) -> str:
+    held = f"{size(tier['bytes'])} in {tier['index_shards']} index shard{'' if tier['index_shards'] == 1 else 's'}"
+    return "; ".join(filter(None, [held, recall_line(tier)]))
 
 
 def _step_line(seconds: dict[str, float]) -> str:

@@ -24,6 +24,7 @@ TierloomError
 │   └── Overtaken              another writer replaced the shards that were being rewritten
 ├── AccountingError            documents in and documents out do not add up; nothing was published
 ├── VerificationError          a built index shard is not what it should be; nothing was published
+│   └── BelowFloor             a tier finds less of the exact answers than the collection's recall floor
 ├── EmbedderError              the model could not be asked
 │   ├── EmbedderRefused        it will refuse again: wrong key, no quota, unknown model, wrong dimensions
 │   └── EmbedderUnavailable    it kept failing until the retries were used up
@@ -127,6 +128,10 @@ class AccountingError(TierloomError):
 
 class VerificationError(TierloomError):
     """A built index shard is not what it should be."""
+
+
+class BelowFloor(VerificationError):
+    """A tier finds less of the exact answers than the collection's recall floor; nothing was published."""
 
 
 class EmbedderError(TierloomError):

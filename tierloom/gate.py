@@ -56,6 +56,10 @@ class TierQuality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reranked: tuple[Reranked, ...]
     safe_shortlist: Positive | None
 
+    def at(self, shortlist: int | None) -> Quality | None:
+        """The quality of reranking so many, if that was measured."""
+        return next((one.quality for one in self.reranked if one.shortlist == shortlist), None)
+
 
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The measurement of one version.

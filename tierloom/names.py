@@ -22,6 +22,7 @@ LEASES = "leases/"
 ERASURES = "erasures/"
 PROBES = "probes/"
 CUTS = "cuts/"
+GATES = "gates/"
 
 _SEGMENT = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
 _MANIFEST = re.compile(r"manifests/([0-9]{12})\.json")
@@ -91,6 +92,10 @@ def probe(token: str) -> str:
 
 def cut(digest: str) -> str:
     return f"{CUTS}{digest}.json"
+
+
+def gate(digest: str) -> str:
+    return f"{GATES}{digest}.npz"
 
 
 def is_safe(name: str) -> bool:

@@ -1,6 +1,6 @@
 """What a run has to say for itself: stored even when it published nothing."""
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -15,11 +15,13 @@ FORMAT: Final = 1
 
 
 class RunReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`version` is what the run published, or the newest there was when it had nothing to publish."""
+    """`version` is what the run published, or the newest there was when it had nothing to publish. `gate_seconds` is
+    what it took to measure the tiers of that version."""
 
     record: RunRecord
     version: Count
     published: bool
+    gate_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     format: Literal[1] = FORMAT
 
 

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from index_builder.build_pool import BuildPool, VerifiedBuilds
+from index_builder.gate.recall_gate import RecallGate
 from index_builder.upkeep.at_once import of_each
 from index_builder.upkeep.holders import Holders, read_holders
 from index_builder.upkeep.naming import Ids
@@ -138,11 +139,14 @@ class _Erasure:
     def _publish(self, survey: Survey) -> None:
         run, files = uuid.uuid4().hex, ColumnFiles(self._store)
         without = Without(self._ids, survey.sequences, run, files, VerifiedBuilds(self._store, self._pool))
+        gate = RecallGate(files)
 
         def successor(head: Manifest) -> Manifest | None:
             changed = None if head.run.run == run else without.on(head)
             if changed is None:
                 return None
+            # What must go goes, whatever the tiers find without it.
+            changed = gate.measured(changed, head, refuse=False)
             self._rebuilt |= {index.path for index in changed.index_shards} - {x.path for x in head.index_shards}
             return msgspec.structs.replace(changed, version=head.version + 1, created=now(), writer=writer())
 

@@ -8,6 +8,7 @@ from pipelines.commands.options import graph_options, retention_members, retenti
 from tierloom.collection import Chunking, Collection, Sizes, plan_tiers
 from tierloom.creating import create_collection
 from tierloom.declaring import declared_checkpoint
+from tierloom.gate import DEFAULT_FLOOR
 from tierloom.manifest import Retention
 from tierloom.model_input import check_chunking
 from tierloom.stores.opening import open_store
@@ -58,6 +59,13 @@ def _dimensions(_: click.Context, __: click.Parameter, text: str) -> tuple[int, 
 @click.option(
     "--shard-rows", default=131_072, show_default=True, type=click.IntRange(1), help="Rows of a merged vector shard."
 )
+@click.option(
+    "--recall-floor",
+    default=DEFAULT_FLOOR,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="The share of the exact answers that each tier must find after reranking to be published.",
+)
 @retention_options
 def command(
     store: str,
@@ -73,6 +81,7 @@ def command(
     chunk_overlap: int,
     block_chunks: int,
     shard_rows: int,
+    recall_floor: float,
     deletions: timedelta | None,
     versions: int | None,
     age: timedelta | None,
@@ -92,6 +101,7 @@ def command(
         chunking=chunking,
         sizes=Sizes(block_chunks=block_chunks, vector_shard_rows=shard_rows),
         untrained_prefixes=untrained_prefixes,
+        recall_floor=recall_floor,
     )
     opened = open_store(store)
     create_collection(opened, checkpoint, collection, Retention(**retention_members(deletions, versions, age)))

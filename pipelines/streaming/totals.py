@@ -24,6 +24,7 @@ class Totals:
     copied_chunks: int = 0
     found_chunks: int = 0
     tokens: int = 0
+    gate_seconds: float = 0.0
     latency: Latency | None = None
 
     def add(self, report: RunReport) -> None:
@@ -32,6 +33,7 @@ class Totals:
         self.version = report.version
         self.versions += report.published
         self.changes += record.documents.documents_in
+        self.gate_seconds += report.gate_seconds
         for name in _SUMMED:
             setattr(self, name, getattr(self, name) + getattr(record, name))
 
@@ -57,6 +59,7 @@ def totals_table(totals: Totals, store: str, elapsed: float) -> str:
         ("tokens", f"{totals.tokens:,} paid for"),
         ("dead letters", f"{totals.dead_letters:,}{letters}"),
         ("time", f"{elapsed:.1f} s{_searchable(totals.latency)}"),
+        ("gate", f"{totals.gate_seconds:.1f} s, {totals.gate_seconds / elapsed:.1%} of the time"),
         ("version", f"{totals.version:,}, after {count(totals.versions, 'version')} published"),
     ]
     return table(rows)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.build import IndexTask, build_index_shard, plan_index_tasks
+from index_builder.gate.recall_gate import RecallGate
 from index_builder.verify import verify_index_shard
 from tierloom.collection import Tier
 from tierloom.column_files import ColumnFiles
@@ -39,8 +40,9 @@ class Publisher:
         merged: Sequence[VectorShard],
         indexes: Sequence[IndexShard],
         shards: LiveShards | None = None,
+        gate: RecallGate | None = None,
     ) -> None:
-        """`shards` are what the publisher of the run before had open."""
+        """`shards` are what the publisher of the run before had open, `gate` what it measured."""
         self._job = job
         self._outcome = outcome
         self._merged = merged
@@ -48,6 +50,7 @@ class Publisher:
         self._store = open_store(job.store)
         self._shards = shards or LiveShards(ColumnFiles(self._store))
         self._files = self._shards.files
+        self._gate = gate or RecallGate(self._files)
         self._record = RunRecord(run=job.run, command=job.command)
         self._seen: list[SeenFile] = []
 
@@ -55,11 +58,17 @@ class Publisher:
         """Commit a new version if there is anything new; say what became of the run.
 
         Raises `AccountingError` when documents in and out do not add up, `SourceHeld` when another stream moved the
-        cursor that this one was to move: then nothing is published.
+        cursor that this one was to move, `BelowFloor` when a tier does not find what it should: then nothing is
+        published.
         """
         head = commit(self._store, self._successor)
         published = head.run.run == self._job.run
-        report = RunReport(record=head.run if published else self._record, version=head.version, published=published)
+        report = RunReport(
+            record=head.run if published else self._record,
+            version=head.version,
+            published=published,
+            gate_seconds=head.gate.seconds if published and head.gate else 0.0,
+        )
         store_report(report, self._store)
         return report
 
@@ -77,7 +86,7 @@ class Publisher:
         self._seen = newly_seen(head, self._job.base, self._outcome.seen, self._files)
         if not (_changes(verdict) or letters.changed or self._seen or moved):
             return None
-        return self._next_manifest(head, existing, incoming, verdict, letters)
+        return self._gate.measured(self._next_manifest(head, existing, incoming, verdict, letters), head)
 
     def _describe_run(self, verdict: Verdict) -> RunRecord:
         settled = self._outcome.settled

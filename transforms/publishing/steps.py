@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from index_builder.build import build_index_shard, plan_index_tasks
 from index_builder.build_pool import BuildPool
+from index_builder.gate.recall_gate import RecallGate
 from index_builder.merge import merge_vector_shards
 from index_builder.verify import verify_index_shard
 from tierloom.column_files import ColumnFiles
@@ -35,6 +36,7 @@ class PublishSteps:
         self._store = open_store(job.store)
         self._builds = BuildPool()
         self._shards = shards or LiveShards(ColumnFiles(self._store))
+        self._gate = RecallGate(self._shards.files)
 
     def publish(
         self,
@@ -56,7 +58,7 @@ class PublishSteps:
         tally = sum((one.tally for one in outcomes), Tally())
         outcome = Outcome(tally, settled, tuple(letters), files=files, cursor=cursor)
         job = replace(self._job, run=run)
-        return Publisher(job, outcome, merged, self._index_shards(merged), self._shards).publish()
+        return Publisher(job, outcome, merged, self._index_shards(merged), self._shards, self._gate).publish()
 
     def close(self) -> None:
         """Let go of threads and processes."""

@@ -1,0 +1,218 @@
+"""The gate: no version is published whose tiers do not find what an exact search finds."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from index_builder.gate.answers import Answers
+from index_builder.gate.asking import Asked, Asking
+from index_builder.gate.quality import Judge
+from index_builder.gate.ranked import split
+from index_builder.gate.sample import QUERIES, Sample, drawn_sample
+from tierloom import names
+from tierloom.column_files import ColumnFiles
+from tierloom.digest import bytes_digest
+from tierloom.errors import BelowFloor
+from tierloom.gate import Gate, TierQuality
+from tierloom.index_reader import IndexReader
+from tierloom.manifest import IndexShard, Manifest
+from tierloom.reranking import exact_scores
+from tierloom.search import TierShard
+from tierloom.shards.live import LiveShard
+from tierloom.stored_object import StoredObject
+from tierloom.stores.store import Store
+
+# A sample stays until the collection has so many times the chunks that it was drawn from, or until less than this
+# share of its chunks is left.
+_GROWTH: Final = 2
+_LEFT: Final = 0.75
+
+# Answers are stored again when this share of the live rows was asked since; and never where they would take more than
+# this share of the bytes of the vectors.
+_NEW: Final = 0.2
+_WORTH: Final = 0.2
+
+_SEED: Final = 0
+
+
+class RecallGate:
+    """Measures version after version of one collection. For one thread.
+
+    What was measured is kept, here and now and then in the store, so that the next measurement asks only what is new.
+    """
+
+    def __init__(self, files: ColumnFiles) -> None:
+        self._files = files
+        self._store = files.store
+        self._live: dict[str, LiveShard] = {}
+        self._sample: tuple[StoredObject, Sample] | None = None
+        self._answers: Answers | None = None
+        self._kept = frozenset[str]()
+
+    def measured(self, proposal: Manifest, head: Manifest, refuse: bool = True) -> Manifest:
+        """The proposal with its gate; `head` is the version that it follows.
+
+        Raises `BelowFloor` when a tier has no safe shortlist; without `refuse` that is only noted, and no channel is
+        promoted to it.
+        """
+        began = time.perf_counter()
+        if (gate := proposal.gate) and _same_rows(proposal, head) and gate.floor == proposal.collection.recall_floor:
+            return proposal
+        measured = self._measure(proposal)
+        if measured is not None:
+            measured = msgspec.structs.replace(measured, seconds=round(time.perf_counter() - began, 6))
+            if refuse:
+                refuse_below_floor(measured)
+        return msgspec.structs.replace(proposal, gate=measured)
+
+    def _measure(self, proposal: Manifest) -> Gate | None:
+        gate = proposal.gate
+        if not proposal.live_chunks:
+            given = gate is not None and gate.source == "given"
+            return msgspec.structs.replace(gate, tiers=(), exact=None, answers=None) if gate and given else None
+        shards = self._shards_of(proposal)
+        if gate is None:
+            return self._anew(proposal, shards)
+        sample = self._sample_of(gate)
+        if sample.source == "held-out" and proposal.live_chunks >= _GROWTH * sample.drawn_from:
+            return self._anew(proposal, shards)
+        asked = Asking(proposal, shards, sample, self._open_index).after(self._answers_of(gate))
+        if asked.present.sum() < _LEFT * len(sample):
+            return self._anew(proposal, shards)
+        return self._figures(proposal, shards, sample, gate.sample, asked)
+
+    def _anew(self, proposal: Manifest, shards: list[LiveShard]) -> Gate:
+        """With a sample drawn from what lives now."""
+        sample = drawn_sample(shards, QUERIES, _SEED)
+        stored = put(sample.to_bytes(), self._store)
+        asked = Asking(proposal, shards, sample, self._open_index).after(None)
+        self._kept = frozenset()
+        return self._figures(msgspec.structs.replace(proposal, gate=None), shards, sample, stored, asked)
+
+    def _figures(
+        self, proposal: Manifest, shards: list[LiveShard], sample: Sample, stored: StoredObject, asked: Asked
+    ) -> Gate:
+        collection = proposal.collection
+        judge = Judge(asked, sample, proposal.live_chunks, _keys_of(shards), _scores_of(shards))
+        self._sample, self._answers = (stored, sample), asked.answers
+        return Gate(
+            floor=collection.recall_floor,
+            source=sample.source,
+            queries=int(asked.present.sum()),
+            seed=_SEED,
+            tiers=tuple(
+                judge.tier(tier, asked.answers.tiers[tier.name], collection.recall_floor) for tier in collection.tiers
+            ),
+            sample=stored,
+            answers=self._keep(asked.answers, proposal),
+            exact=judge.exact() if sample.judged else None,
+        )
+
+    def _keep(self, answers: Answers, proposal: Manifest) -> StoredObject | None:
+        """Answers are stored again when much has come since, unless there is so little that asking anew is as good."""
+        new = sum(shard.live_rows for shard in proposal.vector_shards if shard.path not in self._kept)
+        if new < _NEW * proposal.live_chunks:
+            return proposal.gate.answers if proposal.gate else None
+        if answers.size > _WORTH * sum(shard.bytes for shard in proposal.vector_shards):
+            return None
+        self._kept = frozenset(answers.shards)
+        return put(answers.to_bytes(), self._store)
+
+    def _sample_of(self, gate: Gate) -> Sample:
+        if self._sample is None or self._sample[0] != gate.sample:
+            path = self._files.path(gate.sample)
+            self._sample = gate.sample, Sample.from_bytes(path.read_bytes(), gate.sample.path)
+            self._answers = None
+        return self._sample[1]
+
+    def _answers_of(self, gate: Gate) -> Answers | None:
+        if self._answers is None and gate.answers is not None:
+            path = self._files.path(gate.answers)
+            self._answers = Answers.from_bytes(path.read_bytes(), gate.answers.path)
+            self._kept = frozenset(self._answers.shards)
+        return self._answers
+
+    def _shards_of(self, manifest: Manifest) -> list[LiveShard]:
+        opened = [self._opened(manifest, at) for at in range(len(manifest.vector_shards))]
+        self._live = {live.stored.path: live for live in opened}
+        return opened
+
+    def _opened(self, manifest: Manifest, position: int) -> LiveShard:
+        stored = manifest.vector_shards[position]
+        live = self._live.get(stored.path)
+        if live is None or live.stored.sha256 != stored.sha256:
+            return LiveShard(stored, self._files)
+        return live if live.stored == stored else live.as_stored(stored)
+
+    def _open_index(self, shard: IndexShard) -> TierShard:
+        position_of = {path: at for at, path in enumerate(self._live)}
+        aliases = self._files.path(shard.aliases) if shard.aliases else None
+        reader = IndexReader(shard, self._files.path(shard), aliases)
+        return TierShard(reader, np.array([position_of[path] for path in shard.vector_shards], dtype=np.int64))
+
+
+def put(data: bytes, store: Store) -> StoredObject:
+    """Store what a gate keeps."""
+    sha256 = bytes_digest(data)
+    stored = StoredObject(path=names.gate(sha256[:40]), bytes=len(data), sha256=sha256)
+    store.create(stored.path, data)
+    return stored
+
+
+def refuse_below_floor(gate: Gate) -> None:
+    """Raise `BelowFloor` when a tier has no safe shortlist, with what it found and what can be done."""
+    low = [tier for tier in gate.tiers if tier.safe_shortlist is None]
+    if low:
+        queries = "held-out chunks" if gate.source == "held-out" else "given queries"
+        raise BelowFloor(
+            f"{'; '.join(map(_told, low))}; the floor is {gate.floor:g}, on {gate.queries} {queries}. Nothing was "
+            "published. Build the tier with a larger --connectivity and --expansion-add, drop it with `tierloom tiers "
+            "drop`, or lower the floor with `tierloom gate STORE --floor`"
+        )
+
+
+def _told(tier: TierQuality) -> str:
+    longest = tier.reranked[-1]
+    recall = longest.quality.recall
+    return (
+        f"tier {tier.tier} misses its recall floor: the best {longest.shortlist} of it, reranked, hold "
+        f"{recall.mean:.3f} ({recall.low:.3f} to {recall.high:.3f}) of the exact answers"
+    )
+
+
+def _same_rows(proposal: Manifest, head: Manifest) -> bool:
+    return (
+        proposal.vector_shards == head.vector_shards
+        and proposal.index_shards == head.index_shards
+        and proposal.gate == head.gate
+    )
+
+
+def _keys_of(shards: list[LiveShard]) -> Callable[[NDArray[np.int64]], NDArray[np.uint64]]:
+    def keys(addresses: NDArray[np.int64]) -> NDArray[np.uint64]:
+        positions, rows = split(addresses)
+        found = np.empty(len(addresses), np.uint64)
+        for position in np.unique(positions):
+            here = positions == position
+            found[here] = shards[position].keys[rows[here]]
+        return found
+
+    return keys
+
+
+def _scores_of(
+    shards: list[LiveShard],
+) -> Callable[[NDArray[np.int64], NDArray[np.float32]], NDArray[np.float64]]:
+    def scores(addresses: NDArray[np.int64], query: NDArray[np.float32]) -> NDArray[np.float64]:
+        positions, rows = split(addresses)
+        found = np.empty(len(addresses))
+        for position in np.unique(positions):
+            here = positions == position
+            found[here] = exact_scores(shards[position].shard.gather("vector", rows[here]), query)
+        return found
+
+    return scores
