@@ -1,9 +1,11 @@
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import pytest
 
 from tierloom import names
-from tierloom.channel import Channel, move_channel, read_channel
+from tierloom.channel import Channel, Move, move_channel, read_channel, read_channels
 from tierloom.errors import Corrupt, FormatTooNew, InputError, Malformed, RevisionMismatch, TierloomError
 from tierloom.sealed import canonical, seal, unseal
 from tierloom.stores.local import LocalStore
@@ -46,6 +48,75 @@ def test_there_and_back_is_not_where_it_was(store: LocalStore) -> None:
     move_channel(store, "prod", 1, read_channel(store, "prod"))
     with pytest.raises(RevisionMismatch):
         move_channel(store, "prod", 5, seen)
+
+
+def moved(store: LocalStore, version: int, action: Literal["promote", "rollback", "erase"] = "promote") -> Channel:
+    seen = read_channel(store, "prod")
+    previous = seen[0].version if seen else None
+    move = Move(version, previous, action, "2026-01-01T00:00:00Z", "me@here")
+    return move_channel(store, "prod", version, seen, move)
+
+
+def test_its_history_moves_with_it(store: LocalStore) -> None:
+    for version in (3, 7):
+        assert moved(store, version) == channel_of(store)
+    assert [(move.previous, move.version) for move in channel_of(store).moves] == [(None, 3), (3, 7)]
+
+
+def test_the_newest_200_moves_are_kept(store: LocalStore) -> None:
+    moves = tuple(Move(version, version - 1, "promote", "", "") for version in range(1, 201))
+    store.create(names.channel("prod"), seal(Channel("prod", version=200, serial=199, moves=moves)))
+    channel = moved(store, 201)
+    assert [move.version for move in channel.moves] == [*range(2, 202)]
+    assert channel.served == tuple(range(1, 202))
+    assert channel.serial == 200
+
+
+def test_a_history_that_is_cut_short_still_tells_what_was_served_before(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After as many rollbacks as there are moves kept, their promotions are forgotten."""
+    monkeypatch.setattr("tierloom.channel.KEPT_MOVES", 6)
+    for version in range(10):
+        moved(store, version)
+    for version in (8, 7, 6, 5):
+        assert moved(store, version, "rollback").served[-1] == version
+    assert channel_of(store).served == (5,)
+
+
+def test_an_erasure_moves_it_on(store: LocalStore) -> None:
+    for version in (1, 2):
+        moved(store, version)
+    moved(store, 5, "erase")
+    assert channel_of(store).served == (1, 2, 5)
+
+
+def test_a_move_is_known_by_its_serial(store: LocalStore) -> None:
+    for version in (3, 7, 5):
+        moved(store, version)
+    channel = channel_of(store)
+    assert [move and move.version for move in map(channel.move_of, range(-1, 5))] == [None, 3, 7, 5, None, None]
+
+
+def test_a_channel_that_does_not_point_where_it_was_moved_is_refused(store: LocalStore) -> None:
+    channel = moved(store, 3)
+    (store.root / names.channel("prod")).write_bytes(seal(msgspec.structs.replace(channel, version=4)))
+    with pytest.raises(Malformed, match="points to version 4, its last move to 3; put it back"):
+        read_channel(store, "prod")
+
+
+def test_every_channel_is_listed_by_name_and_nothing_else(store: LocalStore) -> None:
+    for name in ("prod", "latest", "canary"):
+        move_channel(store, name, 1, None)
+    for name in ("channels/Odd.json", "channels/prod.json.bak", "channels/a/b.json"):
+        store.create(name, b"mine")
+    assert [channel.name for channel in read_channels(store)] == ["canary", "latest", "prod"]
+
+
+def channel_of(store: LocalStore) -> Channel:
+    seen = read_channel(store, "prod")
+    assert seen is not None
+    return seen[0]
 
 
 @pytest.mark.parametrize("name", ["", "Prod", "../prod", "a/b", "-a", "a_b", "prod\n", "x" * 64, "é"])

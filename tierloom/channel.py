@@ -1,29 +1,77 @@
-"""Channels: named pointers to a version, moved by compare-and-swap."""
+"""Channels: named pointers to a version, moved by compare-and-swap, with the history of their moves.
+
+Pointer and history are one object, so that no move is without its record, and none is recorded that was not made.
+"""
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Final, Literal
 
 import msgspec
 
 from tierloom import names
-from tierloom.errors import InputError, Malformed
+from tierloom.errors import Corrupt, InputError, Malformed
 from tierloom.sealed import seal, unseal
 from tierloom.stored_object import Count
 from tierloom.stores.store import Revision, Store
 
 FORMAT: Final = 1
+# Older ones are forgotten: who follows a channel reads it every few seconds.
+KEPT_MOVES: Final = 200
+LONGEST_MESSAGE: Final = 500
 
 _NAME: Final = r"^[a-z0-9][a-z0-9-]{0,62}\Z"
+_OBJECT: Final = re.compile(r"channels/([a-z0-9][a-z0-9-]{0,62})\.json")
 ChannelName = Annotated[str, msgspec.Meta(pattern=_NAME)]
+Message = Annotated[str, msgspec.Meta(max_length=LONGEST_MESSAGE)]
+
+
+class Move(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who pointed a channel at `version`, when (RFC 3339, UTC), and why; `previous` is what it served before, None for
+    the first move.
+
+    `erase` is a move away from a version that held what was erased. `forced` moves were refused, for the reason in
+    `refused_because`, and made all the same.
+    """
+
+    version: Count
+    previous: Count | None
+    action: Literal["promote", "rollback", "erase"]
+    at: str
+    by: str
+    message: Message = ""
+    forced: bool = False
+    refused_because: str | None = None
 
 
 class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a channel points. `serial` rises with every move, so no two states have equal bytes."""
+    """Where a channel points. `serial` rises with every move, so no two states have equal bytes.
+
+    `moves` are the newest 200, the last one last; `latest`, which follows every publish by itself, has none.
+    """
 
     name: ChannelName
     version: Count
     serial: Count
+    moves: Annotated[tuple[Move, ...], msgspec.Meta(max_length=KEPT_MOVES)] = ()
     format: Literal[1] = FORMAT
+
+    @property
+    def served(self) -> tuple[int, ...]:
+        """The versions that a rollback can return to, and the current one, last: a promotion puts its version on top,
+        a rollback takes off all that is above its own."""
+        stack = [move.previous for move in self.moves[:1] if move.previous is not None]
+        for move in self.moves:
+            while move.action == "rollback" and stack and stack[-1] != move.version:
+                stack.pop()
+            if stack[-1:] != [move.version]:
+                stack.append(move.version)
+        return tuple(stack) or (self.version,)
+
+    def move_of(self, serial: int) -> Move | None:
+        """The move that made it what it was at `serial`; None where that is not known (any more)."""
+        after = self.serial - serial
+        return self.moves[-1 - after] if 0 <= after < len(self.moves) else None
 
 
 def read_channel(store: Store, name: str) -> tuple[Channel, Revision] | None:
@@ -34,21 +82,51 @@ def read_channel(store: Store, name: str) -> tuple[Channel, Revision] | None:
     _refuse_odd_name(name)
     if (found := store.read_revision(names.channel(name))) is None:
         return None
-    channel = unseal(found[0], Channel, names.channel(name), FORMAT)
-    if channel.name != name:
-        raise Malformed(f"{names.channel(name)}: holds the channel {channel.name!r}")
-    return channel, found[1]
+    try:
+        return _checked(found[0], name), found[1]
+    except (Corrupt, Malformed) as error:
+        if name == names.LATEST:
+            raise
+        cure = f"put it back as it was, or remove {names.channel(name)} from {store.url} and promote a version anew"
+        raise type(error)(f"{error}; {cure}") from error
 
 
-def move_channel(store: Store, name: str, version: int, seen: tuple[Channel, Revision] | None) -> None:
-    """Point a channel at `version` if it is still as it was `seen`.
+def read_channels(store: Store) -> Iterator[Channel]:
+    """Every channel that there is, by name. Raises `Malformed` or `Corrupt`."""
+    matches = (_OBJECT.fullmatch(listed.name) for listed in store.list(names.CHANNELS))
+    for name in sorted(match[1] for match in matches if match):
+        if (found := read_channel(store, name)) is not None:
+            yield found[0]
 
-    Raises `RevisionMismatch` when it is not, `InputError` for a name that no channel can have.
+
+def move_channel(
+    store: Store, name: str, version: int, seen: tuple[Channel, Revision] | None, move: Move | None = None
+) -> Channel:
+    """Point a channel at `version` if it is still as it was `seen`; what it is now.
+
+    `move` joins its history; without one there is no history from here on. Raises `RevisionMismatch` when it is not
+    as it was seen, `InputError` for a name that no channel can have.
     """
     _refuse_odd_name(name)
-    serial = seen[0].serial + 1 if seen else 0
-    moved = Channel(name=name, version=version, serial=serial)
+    past = seen[0].moves if seen else ()
+    moved = Channel(
+        name=name,
+        version=version,
+        serial=seen[0].serial + 1 if seen else 0,
+        moves=(*past, move)[-KEPT_MOVES:] if move else (),
+    )
     store.swap(names.channel(name), seal(moved), seen[1] if seen else None)
+    return moved
+
+
+def _checked(data: bytes, name: str) -> Channel:
+    channel = unseal(data, Channel, names.channel(name), FORMAT)
+    if channel.name != name:
+        raise Malformed(f"{names.channel(name)}: holds the channel {channel.name!r}")
+    if channel.moves and channel.moves[-1].version != channel.version:
+        last = channel.moves[-1].version
+        raise Malformed(f"{names.channel(name)}: points to version {channel.version}, its last move to {last}")
+    return channel
 
 
 def _refuse_odd_name(name: str) -> None:

@@ -1,5 +1,6 @@
 """The commit loop: a new version is a manifest created if absent; who loses the race decides again."""
 
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -97,11 +98,10 @@ def advance_latest(store: Store, version: int) -> None:
     while True:
         seen = read_channel(store, names.LATEST)
         if seen is not None and seen[0].version >= version:
-            return None
-        try:
-            return move_channel(store, names.LATEST, version, seen)
-        except RevisionMismatch:
-            continue
+            return
+        with contextlib.suppress(RevisionMismatch):
+            move_channel(store, names.LATEST, version, seen)
+            return
 
 
 def now() -> str:

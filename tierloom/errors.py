@@ -6,6 +6,7 @@ TierloomError
 │   ├── SourceLost             a source no longer has the position up to which it was published
 │   ├── SyncRefused            a sync would delete more than it may
 │   ├── ErasureRefused         a channel or a lease keeps a version that holds what is to be erased
+│   ├── PromotionRefused       a version that is not measured, or misses its recall floor, is not served
 │   ├── CollectionExists       `init` on a store that already holds a collection
 │   ├── NotACollection         a store without a manifest
 │   ├── QueryError             a query of the wrong dimensions, type or value
@@ -21,6 +22,7 @@ TierloomError
 │   └── PreconditionsIgnored   the store accepts conditional writes and ignores the condition
 ├── CommitConflict             too many lost races, or a race that rebasing cannot settle
 │   ├── SourceHeld             another stream moved the cursor of the same source
+│   ├── ChannelMoved           another mover was first: the channel is not what was to be rolled back
 │   └── Overtaken              another writer replaced the shards that were being rewritten
 ├── AccountingError            documents in and documents out do not add up; nothing was published
 ├── VerificationError          a built index shard is not what it should be; nothing was published
@@ -56,6 +58,10 @@ class SyncRefused(InputError):
 
 class ErasureRefused(InputError):
     """A channel or a lease keeps a version that holds what is to be erased."""
+
+
+class PromotionRefused(InputError):
+    """A version that is not measured, or misses the recall floor: no channel is pointed at it."""
 
 
 class CollectionExists(InputError):
@@ -116,6 +122,10 @@ class CommitConflict(TierloomError):
 
 class SourceHeld(CommitConflict):
     """Another stream moved the cursor of the same source in the meantime."""
+
+
+class ChannelMoved(CommitConflict):
+    """Somebody else moved the channel first: what was to be rolled back is not what it serves."""
 
 
 class Overtaken(CommitConflict):

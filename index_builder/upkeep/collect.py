@@ -96,7 +96,7 @@ def _look(store: Store, now: float, grace: timedelta) -> Garbage:
     stored = stored_manifests(store)
     holders = read_holders(store, now)
     kept = Kept()
-    for manifest in retained_manifests(store, stored, head.version, head.retention, holders.of, now):
+    for manifest in retained_manifests(store, stored, head.version, head.retention, holders.kept, now):
         kept.add(manifest)
     unnamed = _unnamed(store, kept)
     cutoff = min(now - grace.total_seconds(), holders.working_since)

@@ -34,12 +34,13 @@ from index_builder.upkeep.retained import Kept, read_manifests, stored_manifests
 from index_builder.upkeep.scratch import remove_entry, scratch_entries
 from index_builder.upkeep.survey import IDLE_SECONDS, Survey, Surveyor
 from index_builder.upkeep.without import Without
-from tierloom.channel import move_channel, read_channel
+from tierloom.channel import Move, move_channel, read_channel
 from tierloom.column_files import ColumnFiles
 from tierloom.commit import advance_latest, commit, now, writer
 from tierloom.document import document_hash
 from tierloom.errors import ErasureRefused, InputError, RevisionMismatch
 from tierloom.manifest import Manifest
+from tierloom.promoting import mover
 from tierloom.run_report import RunReport, store_report
 from tierloom.stores.probing import probe_preconditions
 from tierloom.stores.store import Store
@@ -175,8 +176,10 @@ class _Erasure:
             seen = read_channel(self._store, channel.name)
             if seen and seen[0].version in survey.versions:
                 # Whoever moved it just now may have left it at such a version: then the next round sees it.
+                why = "the version that it served held documents that were erased"
+                move = Move(newest, seen[0].version, "erase", now(), mover(), why)
                 with contextlib.suppress(RevisionMismatch):
-                    move_channel(self._store, channel.name, newest, seen)
+                    move_channel(self._store, channel.name, newest, seen, move)
         for listed, lease in holders.leases:
             if lease.version in survey.versions:
                 self._store.remove(listed)

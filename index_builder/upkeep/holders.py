@@ -1,16 +1,13 @@
 """Who keeps a version: channels that name it, and leases of those who read it or work on top of it."""
 
-import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tierloom import names
-from tierloom.channel import Channel, read_channel
+from tierloom.channel import Channel, read_channels
 from tierloom.lease import CLOCK_SKEW, LeaseRecord, leases
 from tierloom.stores.store import Listed, Store
-
-_CHANNEL = re.compile(r"channels/([a-z0-9][a-z0-9-]{0,62})\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +30,13 @@ class Holders:
         return dict(found)
 
     @property
+    def kept(self) -> frozenset[int]:
+        """The versions that are not retired: those that anybody keeps, and the one that each channel would roll back
+        to."""
+        back = (version for channel in self.channels for version in channel.served[-2:])
+        return frozenset((*self.of, *back))
+
+    @property
     def working_since(self) -> float:
         """Nothing younger than this is garbage: somebody is at work on it. Infinite when nobody is."""
         began = [lease.working_since for _, lease in self.leases if lease.working_since is not None]
@@ -43,7 +47,7 @@ def read_holders(store: Store, now: float) -> Holders:
     """Who keeps what at `now` (seconds since 1970). List the manifests before (`tierloom.lease` says why)."""
     every = list(leases(store))
     return Holders(
-        channels=tuple(_channels(store)),
+        channels=tuple(channel for channel in read_channels(store) if channel.name != names.LATEST),
         leases=tuple((listed, lease) for listed, lease in every if not lease.expired(now)),
         expired=tuple(listed for listed, lease in every if lease.expired(now)),
     )
@@ -52,10 +56,3 @@ def read_holders(store: Store, now: float) -> Holders:
 def channels_at(channels: Sequence[Channel], version: int) -> tuple[str, ...]:
     """The names of the channels that point to a version."""
     return tuple(channel.name for channel in channels if channel.version == version)
-
-
-def _channels(store: Store) -> Iterator[Channel]:
-    for listed in store.list(names.CHANNELS):
-        match = _CHANNEL.fullmatch(listed.name)
-        if match and match[1] != names.LATEST and (found := read_channel(store, match[1])):
-            yield found[0]

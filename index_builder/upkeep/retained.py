@@ -24,8 +24,8 @@ def retained_manifests(
 ) -> Iterator[Manifest]:
     """The first version, the newest ones, the young ones, and those that somebody holds, ascending.
 
-    `head` is the newest version, `held` those that a channel names or a lease keeps, `now` seconds since 1970. Raises
-    what `checked_manifest` has against any of them: who cannot read a version does not know what it needs.
+    `head` is the newest version, `held` those that a channel or a lease keeps, `now` seconds since 1970. Raises what
+    `checked_manifest` has against any of them: who cannot read a version does not know what it needs.
     """
     for_sure = {version for version in stored if version == 0 or version > head - retention.versions or version in held}
     cutoff = now - retention.versions_seconds

@@ -7,9 +7,12 @@ import msgspec
 
 from pipelines.commands.tables import size, table
 from pipelines.summary import identity, tier_bytes
+from tierloom import names
+from tierloom.channel import read_channels
 from tierloom.checkpoint import Checkpoint
 from tierloom.manifest import LedgerPart, Manifest
 from tierloom.stores.opening import open_store
+from tierloom.stores.store import Store
 from tierloom.versions import head_version, read_checkpoint, read_manifest
 
 
@@ -25,15 +28,23 @@ def command(store: str, version: int | None, as_json: bool) -> None:
         click.echo(msgspec.json.encode(manifest))
     else:
         checkpoint = read_checkpoint(opened, manifest.collection.checkpoint)
-        click.echo(described(manifest, checkpoint, opened.url))
+        click.echo(described(manifest, checkpoint, opened.url, _pointing(opened, manifest.version)))
 
 
-def described(manifest: Manifest, checkpoint: Checkpoint, url: str) -> str:
-    """A manifest as text."""
+def _pointing(store: Store, version: int) -> list[str]:
+    """The channels that point to a version."""
+    latest = [names.LATEST] if head_version(store) == version else []
+    moved = (channel for channel in read_channels(store) if channel.name != names.LATEST)
+    return [*latest, *(channel.name for channel in moved if channel.version == version)]
+
+
+def described(manifest: Manifest, checkpoint: Checkpoint, url: str, channels: Sequence[str]) -> str:
+    """A manifest as text; `channels` are those that point to it."""
     collection, space, run = manifest.collection, checkpoint.space, manifest.run
     untrained = "; untrained prefixes accepted" if collection.untrained_prefixes else ""
     rows = [
         ("created", f"{manifest.created} by {manifest.writer}, {run.command} {run.run[:12]}"),
+        *([("channels", ", ".join(channels))] if channels else []),
         ("checkpoint", f"{collection.checkpoint}: {space.model} ({space.revision}), {space.dimensions} dimensions"),
         ("chunking", f"{collection.chunking.max_tokens} tokens, overlap {collection.chunking.overlap_tokens}"),
         ("documents in", identity(manifest.documents)),

@@ -38,6 +38,7 @@ READING: list[tuple[str, ...]] = [
     ("dead-letters", "STORE"),
     ("history", "STORE"),
     ("retention", "STORE"),
+    ("channels", "STORE"),
     ("gc", "STORE", "--dry-run"),
     ("search", "--help"),
     ("--help",),
@@ -53,7 +54,7 @@ def test_reading_imports_nothing_heavy(store: Path, arguments: tuple[str, ...]) 
     assert json.loads(finished.err) == []
 
 
-@pytest.mark.parametrize("arguments", READING[:7], ids=" ".join)
+@pytest.mark.parametrize("arguments", READING[:8], ids=" ".join)
 def test_reading_works_where_the_extras_are_not_installed(store: Path, arguments: tuple[str, ...]) -> None:
     command = [store if argument == "STORE" else argument for argument in arguments]
     assert run_apart(*command, before=FORBIDDEN).out == run(*command).out

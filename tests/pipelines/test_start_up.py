@@ -8,6 +8,7 @@ import click
 import pytest
 
 from pipelines.cli import COMMANDS, cli
+from tests.measured import measured_store
 from tests.small_shards import make_collection
 from tierloom.stores.local import LocalStore
 
@@ -35,6 +36,18 @@ def test_showing_a_version_imports_no_heavy_package(tmp_path: Path) -> None:
     make_collection(LocalStore(tmp_path))
 
     assert imported("show", str(tmp_path)) == set()
+
+
+def test_moving_a_channel_imports_no_heavy_package(tmp_path: Path) -> None:
+    store = str(measured_store(tmp_path).root)
+
+    for arguments in (
+        ["promote", store, "2", "--channel", "prod"],
+        ["promote", store, "latest", "--channel", "prod"],
+        ["rollback", store, "--channel", "prod"],
+        ["channels", store],
+    ):
+        assert imported(*arguments) == set()
 
 
 def test_creating_a_collection_needs_no_beam(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from tierloom import promoting
 from tierloom.errors import AlreadyExists, RevisionMismatch, StoreError
 from tierloom.stores.store import Store
 
@@ -43,6 +44,12 @@ def add_one(store: Store, name: str) -> bool:
     except RevisionMismatch:
         return False
     return True
+
+
+def promote(store: Store, name: str, times: str) -> None:
+    """Point the channel `prod` at one version after the other, so many times, whoever else is moving it."""
+    for at in range(int(times)):
+        promoting.promote(store, 1 + at % 4, "prod", f"{name}: {at}")
 
 
 def churn(store: Store, prefix: str, length: str) -> None:
@@ -132,6 +139,7 @@ DEEDS: Final[dict[str, Callable[[Store, str], None]]] = {
 ACTIONS: Final[dict[str, Callable[..., None]]] = {
     "create": create,
     "count": count,
+    "promote": promote,
     "churn": churn,
     "die-at-every-step": die_at_every_step,
     "overfill": overfill,

@@ -19,10 +19,11 @@ from tierloom.commit import commit
 from tierloom.errors import Corrupt, InputError, NotACollection
 from tierloom.lease import CLOCK_SKEW, Lease, LeaseRecord
 from tierloom.manifest import Manifest, Retention, RunRecord
+from tierloom.promoting import promote, rollback
 from tierloom.run_report import RunReport, store_report
 from tierloom.sealed import seal
 from tierloom.stores.local import LocalStore
-from tierloom.stores.store import Listed
+from tierloom.stores.store import Listed, Revision
 from tierloom.versions import head_version, read_head, read_manifest, stored_versions
 
 NO_GRACE = timedelta()
@@ -157,6 +158,43 @@ def test_channels_keep_their_versions(store: LocalStore) -> None:
     move_channel(store, "prod", 5, read_channel(store, "prod"))
     collect(store, NO_GRACE)
     assert_exactly(store, 0, 4, 5, 6)
+
+
+def test_channels_keep_what_they_would_roll_back_to(store: LocalStore) -> None:
+    for version in (1, 2, 4):
+        promote(store, version, "prod", force=True)
+    collect(store, NO_GRACE)
+    assert_exactly(store, 0, 2, 4, 5, 6)
+    rollback(store, "prod")
+    collect(store, NO_GRACE)
+    assert_exactly(store, 0, 2, 5, 6)
+    with pytest.raises(InputError, match="version 1, which prod served before 2, was retired; there still are 0, 2"):
+        rollback(store, "prod")
+
+
+@pytest.mark.parametrize("before", [names.LEASES, names.CHANNELS])
+def test_a_version_that_is_being_retired_is_promoted_whole_or_not_at_all(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """A whole collection goes by before the lease of a promotion, or between that and its move."""
+    swap = LocalStore.swap
+    due = [before]
+
+    def swapping(store: LocalStore, name: str, data: bytes, expected: Revision | None) -> Revision:
+        if due and name.startswith(due[0]):
+            due.pop()
+            collect(store, NO_GRACE)
+        return swap(store, name, data, expected)
+
+    monkeypatch.setattr(LocalStore, "swap", swapping)
+    if before == names.LEASES:
+        with pytest.raises(InputError, match="no version 2, or none any more"):
+            promote(store, 2, "prod", force=True)
+        assert read_channel(store, "prod") is None
+        assert_exactly(store, 0, 5, 6)
+    else:
+        promote(store, 2, "prod", force=True)
+        assert_exactly(store, 0, 2, 5, 6)
 
 
 def test_a_version_on_lease_still_answers(store: LocalStore) -> None:

@@ -358,6 +358,11 @@ def test_force_moves_the_channels_and_ends_the_leases(store: LocalStore) -> None
         assert list(store.list(names.LEASES)) == []
     pointed = {name: seen[0].version for name in ("prod", "first", "latest") if (seen := read_channel(store, name))}
     assert pointed == {"prod": 5, "first": 0, "latest": 5}
+    moved = read_channel(store, "prod")
+    assert moved is not None
+    (move,) = moved[0].moves
+    assert (move.previous, move.version, move.action) == (2, 5, "erase")
+    assert "held documents that were erased" in move.message
 
 
 def test_a_channel_at_a_version_without_it_stays(store: LocalStore) -> None:

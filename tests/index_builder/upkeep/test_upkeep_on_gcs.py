@@ -42,7 +42,9 @@ def store(gcs_bucket: GcsBucket) -> Store:
 
 
 def objects(store: Store) -> set[str]:
-    return {listed.name for prefix in (names.VECTOR_SHARDS, names.INDEXES) for listed in store.list(prefix)}
+    return {
+        listed.name for prefix in (names.VECTOR_SHARDS, names.INDEXES) for listed in store.list(prefix)
+    }
 
 
 def needed(store: Store) -> set[str]:
