@@ -7,14 +7,14 @@ younger than a run that holds a lease: they may still mean to publish it.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 from index_builder.upkeep.at_once import of_each
 from index_builder.upkeep.holders import read_holders
-from index_builder.upkeep.retained import Kept, retained_manifests, stored_manifests
+from index_builder.upkeep.retained import Kept, read_manifests, retained_manifests, stored_manifests
 from index_builder.upkeep.scratch import ScratchEntry, idle_entries, remove_entry
 from tierloom import names
 from tierloom.commit import advance_latest
@@ -35,6 +35,7 @@ COLLECTED: Final = (
     names.RUNS,
     names.PROBES,
     names.CUTS,
+    names.GATES,
 )
 
 
@@ -80,7 +81,10 @@ def collect(store: Store, grace: timedelta = DEFAULT_GRACE, dry_run: bool = Fals
     if dry_run:
         return Collected(garbage, garbage.going, ())
     advance_latest(store, max(garbage.retained))
-    went = {*_remove(store, garbage.retired), *_remove(store, (*garbage.leases, *garbage.objects))}
+    retired = _remove(store, garbage.retired)
+    in_use = _named_by_spared(store, garbage, retired)
+    objects = [listed for listed in garbage.objects if listed.name not in in_use]
+    went = {*retired, *_remove(store, (*garbage.leases, *objects))}
     for entry in garbage.scratch:
         remove_entry(entry)
     return Collected(
@@ -88,6 +92,15 @@ def collect(store: Store, grace: timedelta = DEFAULT_GRACE, dry_run: bool = Fals
         removed=tuple(listed for listed in garbage.going if listed in went),
         spared=tuple(listed for listed in garbage.going if listed not in went),
     )
+
+
+def _named_by_spared(store: Store, garbage: Garbage, retired: Collection[Listed]) -> set[str]:
+    """The objects of versions that were to go, and that somebody has taken a lease on since, or promoted."""
+    spared = {names.manifest_version(listed.name) for listed in set(garbage.retired).difference(retired)}
+    kept = Kept()
+    for manifest in read_manifests(store, sorted(version for version in spared if version is not None)):
+        kept.add(manifest)
+    return kept.names
 
 
 def _look(store: Store, now: float, grace: timedelta) -> Garbage:

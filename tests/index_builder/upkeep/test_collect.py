@@ -172,6 +172,32 @@ def test_channels_keep_what_they_would_roll_back_to(store: LocalStore) -> None:
         rollback(store, "prod")
 
 
+@pytest.mark.parametrize("deed", ["promote", "lease"])
+def test_a_version_that_is_taken_up_while_it_is_collected_stays_whole(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, deed: str
+) -> None:
+    """Between the looking and the removing of a collection, the version is promoted, or a reader opens it."""
+    look = collecting._look
+    taken: list[object] = []
+
+    def interrupted(*arguments: object) -> object:
+        garbage = look(*arguments)  # type: ignore[arg-type]
+        assert needed(store, 2) & {listed.name for listed in garbage.objects}
+        taken.append(promote(store, 2, "prod", force=True) if deed == "promote" else Lease(store, 2, DAY))
+        return garbage
+
+    monkeypatch.setattr(collecting, "_look", interrupted)
+    collected = collect(store, NO_GRACE)
+    assert_exactly(store, 0, 2, 5, 6)
+    assert {listed.name for listed in collected.spared} == needed(store, 2) - {names.checkpoint(CHECKPOINT.fingerprint)}
+    monkeypatch.setattr(collecting, "_look", look)
+    collect(store, NO_GRACE)
+    assert_exactly(store, 0, 2, 5, 6)
+    for one in taken:
+        if isinstance(one, Lease):
+            one.close()
+
+
 @pytest.mark.parametrize("before", [names.LEASES, names.CHANNELS])
 def test_a_version_that_is_being_retired_is_promoted_whole_or_not_at_all(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch, before: str

@@ -43,7 +43,7 @@ def store(gcs_bucket: GcsBucket) -> Store:
 
 def objects(store: Store) -> set[str]:
     return {
-        listed.name for prefix in (names.VECTOR_SHARDS, names.INDEXES) for listed in store.list(prefix)
+        listed.name for prefix in (names.VECTOR_SHARDS, names.INDEXES, names.GATES) for listed in store.list(prefix)
     }
 
 
