@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "tiers": "Add serving tiers to a live collection, or drop them.",
     "gate": "Show how much each tier finds; set the floor and the queries.",
     "history": "Show the versions: when, by what, what changed.",
+    "serving": "Show or set how the collection is searched: profiles and routes.",
     "promote": "Point a channel at a version that reaches the recall floor.",
     "rollback": "Point a channel back at the version it served before.",
     "channels": "Show where channels point, and who moved them and why.",

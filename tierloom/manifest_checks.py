@@ -7,6 +7,7 @@ from tierloom import names
 from tierloom.errors import CheckpointMismatch, Malformed
 from tierloom.manifest import FORMAT, IndexShard, Manifest, VectorShard
 from tierloom.sealed import unseal
+from tierloom.serving_checks import serving_problems
 
 
 def checked_manifest(data: bytes, version: int) -> Manifest:
@@ -77,6 +78,12 @@ def _refuse_odd_tiers(manifest: Manifest, name: str) -> None:
             )
 
 
+def _refuse_unfit_serving(manifest: Manifest, name: str) -> None:
+    """Profiles must be of tiers that there are, and routes must lead to profiles."""
+    for problem in serving_problems(manifest.collection):
+        raise Malformed(f"{name}: serving: {problem}")
+
+
 def _refuse_broken_chain(manifest: Manifest, name: str) -> None:
     """Every version but the first has a parent."""
     if (manifest.parent is None) != (manifest.version == 0):
@@ -89,5 +96,6 @@ _CHECKS: Final = (
     _refuse_odd_tiers,
     _refuse_uncovered_shards,
     _refuse_unfit_counts,
+    _refuse_unfit_serving,
     _refuse_broken_chain,
 )

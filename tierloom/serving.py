@@ -12,6 +12,8 @@ TierName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
 Label = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}\Z")]
 
 DEFAULT_TOP: Final = 10
+# Of a tier that was not measured.
+DEFAULT_SHORTLIST: Final = 200
 
 
 class Narrowing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

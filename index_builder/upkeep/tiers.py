@@ -1,6 +1,6 @@
 """Adding tiers to a live collection, from the prefixes that are stored, and dropping them. No model is asked."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import msgspec
@@ -46,7 +46,7 @@ def add_tiers(store: Store, tiers: Sequence[Tier], untrained_prefixes: bool = Fa
 def drop_tiers(store: Store, dimensions: Sequence[int]) -> int:
     """Publish a version without these tiers; its number. Their prefixes stay stored, so they can be added again.
 
-    Raises `CheckpointError` when the collection has no such tier, or would have none left.
+    Raises `CheckpointError` when the collection has no such tier, serves it in a profile, or would have none left.
     """
 
     def change(head: Manifest) -> Manifest:
@@ -54,6 +54,7 @@ def drop_tiers(store: Store, dimensions: Sequence[int]) -> int:
         tiers = tuple(tier for tier in head.collection.tiers if tier.name not in dropped)
         if not tiers:
             raise CheckpointError(f"tiers {sorted(dimensions)} are all that this collection has; add another one first")
+        _refuse_served(head.collection, dropped)
         return msgspec.structs.replace(
             head,
             collection=msgspec.structs.replace(head.collection, tiers=tiers),
@@ -61,6 +62,13 @@ def drop_tiers(store: Store, dimensions: Sequence[int]) -> int:
         )
 
     return publish_upkeep("tiers drop", change, store).version
+
+
+def _refuse_served(collection: Collection, dropped: Set[str]) -> None:
+    used = {name: profile.tier for name, profile in collection.serving.profiles.items() if profile.tier in dropped}
+    if used:
+        said = "; ".join(f"profile {name} searches tier {tier}" for name, tier in used.items())
+        raise CheckpointError(f"{said}; let it search another one first, with tierloom serving")
 
 
 def refuse_unfit_tiers(collection: Collection, tiers: Sequence[Tier]) -> None:

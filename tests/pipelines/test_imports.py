@@ -39,6 +39,7 @@ READING: list[tuple[str, ...]] = [
     ("history", "STORE"),
     ("retention", "STORE"),
     ("channels", "STORE"),
+    ("serving", "STORE"),
     ("gc", "STORE", "--dry-run"),
     ("search", "--help"),
     ("--help",),
@@ -54,7 +55,7 @@ def test_reading_imports_nothing_heavy(store: Path, arguments: tuple[str, ...]) 
     assert json.loads(finished.err) == []
 
 
-@pytest.mark.parametrize("arguments", READING[:8], ids=" ".join)
+@pytest.mark.parametrize("arguments", READING[:9], ids=" ".join)
 def test_reading_works_where_the_extras_are_not_installed(store: Path, arguments: tuple[str, ...]) -> None:
     command = [store if argument == "STORE" else argument for argument in arguments]
     assert run_apart(*command, before=FORBIDDEN).out == run(*command).out

@@ -46,6 +46,7 @@ def test_moving_a_channel_imports_no_heavy_package(tmp_path: Path) -> None:
         ["promote", store, "latest", "--channel", "prod"],
         ["rollback", store, "--channel", "prod"],
         ["channels", store],
+        ["serving", store],
     ):
         assert imported(*arguments) == set()
 
