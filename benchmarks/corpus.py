@@ -143,9 +143,9 @@ def write_shard(path: Path, rows: ShardRows) -> str:
     return writer.sha256
 
 
-def store_shards(store: Store, rows: int, rows_per_shard: int) -> Iterator[VectorShard]:
+def store_shards(store: Store, rows: int, rows_per_shard: int, first_seed: int = 0) -> Iterator[VectorShard]:
     """Stored vector shards of `rows` rows together."""
-    for number, start in enumerate(range(0, rows, rows_per_shard)):
+    for number, start in enumerate(range(0, rows, rows_per_shard), start=first_seed):
         made = shard_rows(min(rows_per_shard, rows - start), seed=number)
         with TemporaryDirectory(dir=store.scratch()) as folder:
             path = Path(folder) / "shard.parquet"

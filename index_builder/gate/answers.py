@@ -97,13 +97,13 @@ def positions_now(before: Answers, shards: Sequence[LiveShard]) -> NDArray[np.in
 
 def living(ranked: Ranked, shards: Sequence[LiveShard], own: NDArray[np.int64]) -> Ranked:
     """Without the rows that died, and without each query's own chunk."""
-    kept = ranked.addresses != own[:, np.newaxis]
-    positions, rows = split(ranked.addresses)
-    for position, live in enumerate(shards):
-        if live.stored.deletes is not None:
-            here = positions == position
-            kept[here] &= live.alive[rows[here]]
-    return ranked.only(kept | (ranked.addresses == NOBODY))
+    kept = (ranked.addresses != own[:, np.newaxis]) | (ranked.addresses == NOBODY)
+    if any(live.stored.deletes for live in shards):
+        begins = np.cumsum([0, *(live.stored.rows for live in shards)])
+        alive = np.concatenate([live.alive for live in shards])
+        positions, rows = split(np.maximum(ranked.addresses, 0))
+        kept &= alive[begins[positions] + rows] | (ranked.addresses == NOBODY)
+    return ranked.only(kept)
 
 
 def _arrays_of(name: str, ranked: Ranked) -> dict[str, NDArray[Any]]:

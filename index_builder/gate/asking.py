@@ -177,14 +177,14 @@ class Asking:
         position_of = {live.stored.path: at for at, live in enumerate(self._shards)}
         for index in indexes:
             covered = [position_of[path] for path in index.vector_shards]
-            nearest = nearest.with_others(asking.shortlists(index, covered, partial(self._open_index, index)))
+            nearest = asking.with_index(nearest, index, covered, partial(self._open_index, index))
         return living(nearest, self._shards, own)
 
     def _is_short(self, nearest: Ranked, tier: Tier) -> bool:
         """Whether too much of the shortlists has died: a reader would have asked on."""
         live = sum(shard.stored.live_rows for shard in self._shards)
         return any(
-            bool((nearest.at_level(at).counts < (1 - _MISSING) * min(level, live) - 1).any())
+            bool((nearest.counts_at(at) < (1 - _MISSING) * min(level, live) - 1).any())
             for at, level in enumerate(levels_of(tier))
         )
 

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.gate.ranked import Ranked, best_of, joined, padded
+from index_builder.gate.ranked import Ranked, promising
 from tierloom.shards.live import LiveShard
 
 # Answers kept of each query: ten are compared, the others take the places of those that die.
@@ -21,7 +21,7 @@ def score_shard(position: int, live: LiveShard, queries: NDArray[np.float32], ke
     for start in range(0, len(rows), _BLOCK_ROWS):
         block = rows[start : start + _BLOCK_ROWS]
         scores = queries @ live.shard.gather("vector", block).astype(np.float32).T
-        kept = kept.with_others(_promising(position, block, scores, kept))
+        kept = kept.with_others(promising(position, block, scores, kept))
     return kept
 
 
@@ -31,12 +31,3 @@ def score_every_shard(shards: Sequence[LiveShard], queries: NDArray[np.float32])
     for position, live in enumerate(shards):
         kept = score_shard(position, live, queries, kept)
     return kept
-
-
-def _promising(position: int, rows: NDArray[np.int64], scores: NDArray[np.float32], kept: Ranked) -> Ranked:
-    """The rows that are better than the last one kept, or the best of them if there are more than may be kept."""
-    least = kept.scores[:, -1:]
-    if np.isneginf(least).any():
-        return best_of(position, rows, scores, kept.width)
-    of_query, at = np.nonzero(scores > least)
-    return padded(len(scores), of_query, joined(np.int64(position), rows[at]), scores[of_query, at])

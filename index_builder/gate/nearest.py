@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.gate.ranked import NOBODY, Ranked, best_of, joined, padded
+from index_builder.gate.ranked import NOBODY, Ranked, joined, padded, promising
 from tierloom.collection import Tier
 from tierloom.gate import SHORTLISTS
 from tierloom.index_reader import is_scanned
@@ -45,19 +45,22 @@ class Nearest:
         codes = np.stack([quantize_query(query, tier.dimensions) for query in queries])
         self._wanted = _directions(codes, tier)
 
-    def shortlists(self, index: IndexShard, covered: Sequence[int], opened: Callable[[], TierShard]) -> Ranked:
-        """What a reader gets from one index shard, which covers the vector shards at these positions: the `MOST`
-        best, each with the levels that find it."""
+    def with_index(
+        self, nearest: Ranked, index: IndexShard, covered: Sequence[int], opened: Callable[[], TierShard]
+    ) -> Ranked:
+        """The `MOST` best of `nearest` and of what a reader gets from one index shard, which covers the vector shards
+        at these positions; each with the levels that find it."""
         scanned = [is_scanned(index.codes, level) for level in self._levels]
-        parts = [self._scanned(covered, scanned)] if any(scanned) else []
-        if not all(scanned):
-            parts += [self._asked(opened(), at) for at, is_one in enumerate(scanned) if not is_one]
-        return _united(parts) if len(parts) > 1 else parts[0]
+        bits = sum(1 << at for at, is_one in enumerate(scanned) if is_one)
+        if all(scanned):
+            return self._scanned(nearest, covered, bits)
+        parts = [self._asked(opened(), at) for at, is_one in enumerate(scanned) if not is_one]
+        if bits:
+            parts.append(self._scanned(Ranked.nothing(len(self._queries), MOST), covered, bits))
+        return nearest.with_others(_united(parts))
 
-    def _scanned(self, covered: Sequence[int], levels: Sequence[bool]) -> Ranked:
+    def _scanned(self, nearest: Ranked, covered: Sequence[int], bits: int) -> Ranked:
         """Every code is compared: so does a reader whose index shard is small, or who asks for much of it."""
-        bits = sum(1 << at for at, is_one in enumerate(levels) if is_one)
-        best = Ranked.nothing(len(self._queries), MOST)
         for position in covered:
             live = self._shards[position]
             rows = np.flatnonzero(live.alive)
@@ -65,8 +68,8 @@ class Nearest:
                 block = rows[start : start + _BLOCK_ROWS]
                 codes = live.shard.gather("prefix", block)[:, : self._tier.dimensions]
                 scores = self._wanted @ _directions(codes, self._tier).T
-                best = best.with_others(best_of(position, block, scores, MOST, bits))
-        return best
+                nearest = nearest.with_others(promising(position, block, scores, nearest, bits))
+        return nearest
 
     def _asked(self, index: TierShard, level: int) -> Ranked:
         found = [shortlist([index], self._shards, query, self._levels[level]) for query in self._queries]
@@ -84,9 +87,8 @@ def _united(parts: Sequence[Ranked]) -> Ranked:
     queries = len(parts[0].addresses)
     united = [_united_query([part.of(np.array([query])) for part in parts]) for query in range(queries)]
     counts = [len(addresses) for addresses, _, _ in united]
-    joined_parts = [np.concatenate([one[at] for one in united]) for at in range(3)]
-    every = padded(queries, np.repeat(np.arange(queries), counts), *joined_parts)
-    return Ranked.nothing(queries, MOST).with_others(every)
+    addresses, scores, levels = (np.concatenate(arrays) for arrays in zip(*united, strict=True))
+    return padded(queries, np.repeat(np.arange(queries), counts), addresses, scores, levels)
 
 
 def _united_query(parts: Sequence[Ranked]) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.uint8]]:

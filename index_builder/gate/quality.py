@@ -1,6 +1,6 @@
 """From answers to figures: recall, nDCG and hit rate of each tier."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,15 +44,20 @@ class Judge:
     def tier(self, tier: Tier, answers: TierAnswers, floor: float) -> TierQuality:
         """The figures of one tier."""
         nearest = answers.nearest.of(self.asked.present)
-        levels = [nearest.at_level(at) for at in range(len(answers.levels))]
+        good = self._good
+        wanted = self._exact.addresses[:, : self._looked_for(good)]
+        places = nearest.places(wanted)
+        ranks = [nearest.ranks(places, level) for level in range(len(answers.levels))]
         reranked = tuple(
-            Reranked(shortlist=count, quality=self._reranked(levels[_level(count, answers)].first(count)))
+            Reranked(shortlist=count, quality=self._reranked(nearest, ranks, _level(count, answers), count))
             for count in self._shortlists()
         )
         return TierQuality(
             tier=tier.name,
             # Ten documents may take more than ten chunks.
-            alone=self._quality(self._found(levels[0].first(TOP)), levels[0]),
+            alone=self._quality(
+                self._found(nearest, ranks[0] <= TOP, 0, TOP), nearest.at_level(0) if self.sample.judged else nearest
+            ),
             reranked=reranked,
             safe_shortlist=next((one.shortlist for one in reranked if self._is_safe(one, floor)), None),
         )
@@ -70,28 +75,47 @@ class Judge:
     def _exact(self) -> Ranked:
         return self.asked.answers.exact.of(self.asked.present)
 
-    def _found(self, listed: Ranked) -> NDArray[np.float64]:
-        """For each query the share of its true best that is in a list, (q,)."""
+    @property
+    def _good(self) -> NDArray[np.bool_]:
+        """Which exact answers are as good as the tenth, (q, n): they come first."""
         exact = self._exact
-        expected = np.minimum(exact.counts, TOP)
-        least = np.take_along_axis(exact.scores, np.maximum(expected - 1, 0)[:, np.newaxis], axis=1) - _SAME
-        good = (exact.scores >= least) & (exact.addresses != NOBODY)
-        found = _common(exact.addresses, good, listed.addresses)
+        good: NDArray[np.bool_] = (exact.scores >= self._least[:, np.newaxis]) & (exact.addresses != NOBODY)
+        return good
+
+    @property
+    def _least(self) -> NDArray[np.float32]:
+        """The score from which on an answer is as good as the tenth, (q,)."""
+        exact = self._exact
+        last = np.maximum(np.minimum(exact.counts, TOP) - 1, 0)
+        least: NDArray[np.float32] = np.take_along_axis(exact.scores, last[:, np.newaxis], axis=1)[:, 0] - _SAME
+        return least
+
+    def _looked_for(self, good: NDArray[np.bool_]) -> int:
+        """How many exact answers are looked for in shortlists: for the order of documents, all there are."""
+        return good.shape[1] if self.sample.judged else max(1, int(good.sum(axis=1).max(initial=0)))
+
+    def _found(self, nearest: Ranked, listed: NDArray[np.bool_], level: int, count: int) -> NDArray[np.float64]:
+        """For each query the share of its true best among the first `count` of a level, (q,); `listed` says of the
+        exact answers (q, m) whether they are there."""
+        expected = np.minimum(self._exact.counts, TOP)
+        good = self._good
+        found = (listed & good[:, : listed.shape[1]]).sum(axis=1)
         for query in np.flatnonzero(good.sum(axis=1) == KEPT).tolist():
-            found[query] = self._equally_good(query, listed, float(least[query, 0]))
+            found[query] = self._equally_good(query, nearest.of(np.array([query])).at_level(level).first(count))
         share: NDArray[np.float64] = np.minimum(found, expected) / np.maximum(expected, 1) + (expected == 0)
         return share
 
-    def _equally_good(self, query: int, listed: Ranked, least: float) -> int:
+    def _equally_good(self, query: int, listed: Ranked) -> int:
         """How many listed rows score as the best: where more are equal than are kept, they are all scored."""
-        addresses = listed.addresses[query]
+        addresses = listed.addresses[0]
         vector = self.asked.vectors[self.asked.present][query]
-        return int((self.scores_of(addresses[addresses != NOBODY], vector) >= least).sum())
+        return int((self.scores_of(addresses[addresses != NOBODY], vector) >= self._least[query]).sum())
 
-    def _reranked(self, listed: Ranked) -> Quality:
-        exact = self._exact
-        kept = exact.only(_is_listed(exact.addresses, listed.addresses)) if self.sample.judged else exact
-        return self._quality(self._found(listed), kept)
+    def _reranked(self, nearest: Ranked, ranks: Sequence[NDArray[np.int64]], level: int, count: int) -> Quality:
+        listed = ranks[level] <= count
+        # Reranked, the answers are the exact ones that are listed, in their order.
+        order = self._exact.first(listed.shape[1]).only(listed) if self.sample.judged else self._exact
+        return self._quality(self._found(nearest, listed, level, count), order)
 
     def _quality(self, recall: NDArray[np.float64], answered: Ranked) -> Quality:
         if not self.sample.judged:
@@ -125,20 +149,3 @@ def _gains(keys: NDArray[np.uint64], relevant: NDArray[np.uint64]) -> tuple[floa
 
 def _level(count: int, answers: TierAnswers) -> int:
     return next(at for at, level in enumerate(answers.levels) if level >= count)
-
-
-def _common(addresses: NDArray[np.int64], good: NDArray[np.bool_], listed: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of the good addresses of each query are listed, (q,)."""
-    width = int(good.sum(axis=1).max(initial=0))
-    # The good ones come first: the scores descend.
-    counts: NDArray[np.int64] = (_is_listed(addresses[:, :width], listed) & good[:, :width]).sum(axis=1)
-    return counts
-
-
-def _is_listed(addresses: NDArray[np.int64], listed: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether each address (q, n) is among those listed (q, m) for the same query."""
-    ordered = np.sort(listed, axis=1)
-    at = np.stack([np.searchsorted(there, wanted) for there, wanted in zip(ordered, addresses, strict=True)])
-    found = np.take_along_axis(ordered, np.minimum(at, ordered.shape[1] - 1), axis=1)
-    there: NDArray[np.bool_] = (found == addresses) & (addresses != NOBODY)
-    return there

@@ -38,6 +38,25 @@ class Ranked:
         counts: NDArray[np.int64] = (self.addresses != NOBODY).sum(axis=1)
         return counts
 
+    def counts_at(self, level: int) -> NDArray[np.int64]:
+        """How many answers one way to search gives each query (q,)."""
+        counts: NDArray[np.int64] = self._at(level).sum(axis=1)
+        return counts
+
+    def places(self, addresses: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where each address (q, m) is among the answers to the same query; -1 where it is not."""
+        same = addresses[:, :, np.newaxis] == self.addresses[:, np.newaxis, :]
+        return np.where(same.any(axis=2) & (addresses != NOBODY), same.argmax(axis=2), NOBODY)
+
+    def ranks(self, places: NDArray[np.int64], level: int) -> NDArray[np.int64]:
+        """The rank, from 1, that one way to search gives to the answers at these places (q, m); beyond all there are
+        where it does not give them."""
+        here = self._at(level)
+        at = np.maximum(places, 0)
+        ranks = np.take_along_axis(np.cumsum(here, axis=1), at, axis=1)
+        given = np.take_along_axis(here, at, axis=1) & (places != NOBODY)
+        return np.where(given, ranks, self.width + 1)
+
     def of(self, queries: NDArray[Any]) -> "Ranked":
         """The answers of some of the queries, by index or by mask."""
         return Ranked(self.addresses[queries], self.scores[queries], self.levels[queries])
@@ -47,7 +66,7 @@ class Ranked:
 
     def at_level(self, level: int) -> "Ranked":
         """The answers of one way to search."""
-        return self.only((self.levels & np.uint8(1 << level)) != 0)
+        return self.only(self._at(level))
 
     def only(self, kept: NDArray[np.bool_]) -> "Ranked":
         """Without the answers that `kept` (q, n) says False of."""
@@ -63,6 +82,8 @@ class Ranked:
         """With the vector shards at other positions: `positions[old]` is the new one, -1 of a shard that went."""
         if not len(positions):
             return self.only(self.addresses == NOBODY)
+        if np.array_equal(positions, np.arange(len(positions))):
+            return self
         old, rows = split(self.addresses)
         new = np.where(self.addresses != NOBODY, positions[old], NOBODY)
         # `only` looks at what was: an address that goes must still be one.
@@ -87,6 +108,10 @@ class Ranked:
         """Best first; equal scores in the order that they are in, so that a measurement repeats itself."""
         return self._taken(np.argsort(-self.scores, axis=1, kind="stable"))
 
+    def _at(self, level: int) -> NDArray[np.bool_]:
+        at: NDArray[np.bool_] = ((self.levels & np.uint8(1 << level)) != 0) & (self.addresses != NOBODY)
+        return at
+
     def _taken(self, order: NDArray[np.int64]) -> "Ranked":
         return Ranked(
             np.take_along_axis(self.addresses, order, axis=1),
@@ -110,7 +135,7 @@ def padded(
     of_query: NDArray[np.int64],
     addresses: NDArray[np.int64],
     scores: NDArray[Any],
-    levels: NDArray[np.uint8] | None = None,
+    levels: NDArray[np.uint8],
 ) -> Ranked:
     """Answers (m,), each of the query in `of_query`, which ascends; sorted."""
     counts = np.bincount(of_query, minlength=queries)
@@ -118,12 +143,23 @@ def padded(
     places = np.arange(len(of_query)) - np.repeat(np.cumsum(counts) - counts, counts)
     ranked.addresses[of_query, places] = addresses
     ranked.scores[of_query, places] = scores
-    ranked.levels[of_query, places] = 1 if levels is None else levels
+    ranked.levels[of_query, places] = levels
     return ranked.sorted()
 
 
-def best_of(position: int, rows: NDArray[np.int64], scores: NDArray[np.float32], width: int, levels: int = 1) -> Ranked:
-    """The `width` best of rows (n,) of one vector shard that every query has scores (q, n) for; sorted."""
+def promising(
+    position: int, rows: NDArray[np.int64], scores: NDArray[np.float32], kept: Ranked, levels: int = 1
+) -> Ranked:
+    """Of rows (n,) of one vector shard, with scores (q, n), those that would be among the `kept`; sorted."""
+    least = kept.scores[:, -1:]
+    if np.isneginf(least).any():
+        return _best_of(position, rows, scores, kept.width, levels)
+    of_query, at = np.nonzero(scores > least)
+    here = joined(np.int64(position), rows[at])
+    return padded(len(scores), of_query, here, scores[of_query, at], np.full(len(at), levels, np.uint8))
+
+
+def _best_of(position: int, rows: NDArray[np.int64], scores: NDArray[np.float32], width: int, levels: int) -> Ranked:
     if len(rows) > width:
         at = np.argpartition(-scores, width, axis=1)[:, :width]
         scores = np.take_along_axis(scores, at, axis=1)

@@ -142,7 +142,7 @@ def wrong_codes() -> dict[str, tuple[NDArray[np.float16], NDArray[np.int8]]]:
         "the last columns": (vectors, quantize(vectors[:, ::-1], 16)),
         "codes of another model": (vectors, quantize(other, 16)),
         "codes of other rows": (vectors, np.roll(quantize(vectors, 16), 1, axis=0)),
-        "one scale for all": (vectors, np.rint(wide[:, :16] * 2).astype(np.int8)),
+        "values that wrapped around": (vectors, np.rint(wide[:, :16] * 1000).astype(np.int64).astype(np.int8)),
     }
 
 
