@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -16,7 +17,7 @@ from index_builder.gate.sample import QUERIES, Sample, drawn_sample
 from tierloom import names
 from tierloom.column_files import ColumnFiles
 from tierloom.digest import bytes_digest
-from tierloom.errors import BelowFloor
+from tierloom.errors import BelowFloor, Corrupt, Malformed, NotFound
 from tierloom.gate import Gate, TierQuality
 from tierloom.index_reader import IndexReader
 from tierloom.manifest import IndexShard, Manifest
@@ -37,6 +38,8 @@ _NEW: Final = 0.2
 _WORTH: Final = 0.2
 
 _SEED: Final = 0
+
+_DAMAGED: Final = (Corrupt, Malformed, NotFound)
 
 
 class RecallGate:
@@ -78,7 +81,7 @@ class RecallGate:
         if gate is None:
             return self._anew(proposal, shards)
         sample = self._sample_of(gate)
-        if sample.source == "held-out" and proposal.live_chunks >= _GROWTH * sample.drawn_from:
+        if sample is None or _outgrown(sample, proposal.live_chunks):
             return self._anew(proposal, shards)
         asked = Asking(proposal, shards, sample, self._open_index).after(self._answers_of(gate))
         if asked.present.sum() < _LEFT * len(sample):
@@ -122,18 +125,29 @@ class RecallGate:
         self._kept = frozenset(answers.shards)
         return put(answers.to_bytes(), self._store)
 
-    def _sample_of(self, gate: Gate) -> Sample:
+    def _sample_of(self, gate: Gate) -> Sample | None:
+        """None when it is damaged and can be drawn anew. Raises `Corrupt` for queries that only their owner has."""
         if self._sample is None or self._sample[0] != gate.sample:
-            path = self._files.path(gate.sample)
-            self._sample = gate.sample, Sample.from_bytes(path.read_bytes(), gate.sample.path)
             self._answers = None
+            try:
+                path = self._files.path(gate.sample)
+                self._sample = gate.sample, Sample.from_bytes(path.read_bytes(), gate.sample.path)
+            except _DAMAGED as error:
+                if gate.source == "held-out":
+                    return None
+                raise Corrupt(
+                    f"{error}; these are the queries that the tiers are measured by: give them again with `tierloom "
+                    "gate STORE --queries FILE`, or measure by held-out chunks with --held-out"
+                ) from error
         return self._sample[1]
 
     def _answers_of(self, gate: Gate) -> Answers | None:
+        """What was kept; None when nothing was, or it is damaged: then everything is asked anew."""
         if self._answers is None and gate.answers is not None:
-            path = self._files.path(gate.answers)
-            self._answers = Answers.from_bytes(path.read_bytes(), gate.answers.path)
-            self._kept = frozenset(self._answers.shards)
+            with suppress(*_DAMAGED):
+                path = self._files.path(gate.answers)
+                self._answers = Answers.from_bytes(path.read_bytes(), gate.answers.path)
+                self._kept = frozenset(self._answers.shards)
         return self._answers
 
     def _shards_of(self, manifest: Manifest) -> list[LiveShard]:
@@ -173,6 +187,10 @@ def refuse_below_floor(gate: Gate) -> None:
             "published. Build the tier with a larger --connectivity and --expansion-add, drop it with `tierloom tiers "
             "drop`, or lower the floor with `tierloom gate STORE --floor`"
         )
+
+
+def _outgrown(sample: Sample, live: int) -> bool:
+    return sample.source == "held-out" and live >= _GROWTH * sample.drawn_from
 
 
 def _told(tier: TierQuality) -> str:

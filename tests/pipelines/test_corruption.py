@@ -77,6 +77,7 @@ def test_every_kind_of_object_is_there(store: Path) -> None:
         "dead-letters.jsonl",
         "tombstones.parquet",
         "files.parquet",
+        "gates.npz",
         "checkpoints.json",
         "channels.json",
     }

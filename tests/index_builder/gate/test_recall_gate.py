@@ -19,12 +19,13 @@ from tests.small_shards import SCHEMA, Row, make_collection, random_rows, store_
 from tierloom.column_files import ColumnFiles
 from tierloom.commit import commit
 from tierloom.document import document_key
-from tierloom.errors import BelowFloor, VerificationError
+from tierloom.errors import BelowFloor, Corrupt, VerificationError
 from tierloom.gate import TOP, Gate
 from tierloom.manifest import Manifest, VectorShard
 from tierloom.quantizer import quantize, to_unit_float16
 from tierloom.shards.writer import Rows
 from tierloom.stores.local import LocalStore
+from tierloom.stores.store import Store
 from tierloom.versions import read_head
 
 
@@ -174,6 +175,39 @@ def test_what_is_as_it_was_is_not_measured_again(tmp_path: Path) -> None:
     again = gate.measured(floor, measured).gate
     assert again is not None
     assert again.floor == 0.5
+
+
+def grown(living: Living, measured: Manifest) -> Manifest:
+    """The next version, that takes over the measurement of the one before."""
+    return msgspec.structs.replace(living.put({"c": 2}), gate=measured.gate)
+
+
+def damage(store: Store, name: str) -> None:
+    path = Path(store.url) / name
+    path.write_bytes(path.read_bytes()[::-1])
+
+
+def test_damaged_measurements_are_made_anew(tmp_path: Path) -> None:
+    living = Living(LocalStore(tmp_path))
+    first = living.put({"a": 5, "b": 5})
+    measured = RecallGate(ColumnFiles(living.store)).measured(first, first)
+    assert measured.gate is not None
+    damage(living.store, measured.gate.sample.path)
+    again = RecallGate(ColumnFiles(living.store)).measured(grown(living, measured), measured).gate
+    assert again is not None
+    assert again.queries == 12
+    assert again.sample != measured.gate.sample
+
+
+def test_damaged_queries_of_the_owner_are_asked_for(tmp_path: Path) -> None:
+    living = Living(LocalStore(tmp_path))
+    first = living.put({"a": 5, "b": 5})
+    stored = put(given_sample(np.eye(32, dtype=np.float32)[:3], [[], [], []]).to_bytes(), living.store)
+    given = Gate(floor=0.0, source="given", queries=0, seed=0, tiers=(), sample=stored)
+    measured = RecallGate(ColumnFiles(living.store)).measured(msgspec.structs.replace(first, gate=given), first)
+    damage(living.store, stored.path)
+    with pytest.raises(Corrupt, match="--queries FILE"):
+        RecallGate(ColumnFiles(living.store)).measured(grown(living, measured), measured)
 
 
 def test_nothing_is_said_of_an_empty_collection(store: LocalStore) -> None:
