@@ -28,7 +28,7 @@ from tierloom.stores.local import LocalStore
 
 def _add_tier(tier: Tier, store: LocalStore) -> float:
     took = seconds(partial(add_tiers, store, [tier]))
-    drop_tiers(store, [tier.dimensions])
+    drop_tiers(store, [tier.name])
     for listed in store.list(f"indexes/{tier.name}/"):
         (store.root / listed.name).unlink()
     return took

@@ -1,4 +1,5 @@
-"""Compiling index shards: the int8 prefixes of a list of vector shards become one usearch graph.
+"""Compiling index shards: the codes of a list of vector shards, their int8 prefixes or the signs of these, become
+one usearch graph.
 
 Each distinct code is indexed once: exact duplicates ruin a graph (one vector as half of the rows: recall .12).
 The further rows of a code go into an alias file beside it.
@@ -21,9 +22,10 @@ from tierloom.collection import Tier
 from tierloom.column_files import ColumnFiles
 from tierloom.digest import digest_of
 from tierloom.errors import VerificationError
-from tierloom.index_reader import ROW_BITS, SCAN_CODES
+from tierloom.index_reader import ROW_BITS, SCALARS, SCAN_CODES
 from tierloom.manifest import Aliases, IndexParameters, IndexShard, VectorShard, common_checkpoint
 from tierloom.object_files import ObjectFiles
+from tierloom.quantizer import CODE_DTYPES, DIMENSIONS_A_BYTE, Code, prefix_codes
 from tierloom.stored_object import StoredObject
 from tierloom.stores.store import Store
 from tierloom.storing import describe_object, store_file
@@ -62,11 +64,11 @@ class IndexTask:
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """Distinct codes in insertion order: `keys` (n,) uint64, `codes` int8 (n, d); `aliases` (m, 2) uint64 pairs
-    of an indexed key and a further key with the same code, sorted."""
+    """Distinct codes in insertion order: `keys` (n,) uint64, `codes` int8 (n, d) or uint8 (n, d/8); `aliases` (m, 2)
+    uint64 pairs of an indexed key and a further key with the same code, sorted."""
 
     keys: NDArray[np.uint64]
-    codes: NDArray[np.int8]
+    codes: Code
     aliases: NDArray[np.uint64]
 
 
@@ -98,22 +100,22 @@ def distinct_codes(task: IndexTask, files: ObjectFiles) -> Codes:
     """Every row of the task's vector shards, each code once. Raises `CheckpointMismatch` when they are of two."""
     common_checkpoint(task.vector_shards)
     shards = [files.shard(shard) for shard in task.vector_shards]
-    prefixes = [shard.column("prefix")[:, : task.tier.dimensions] for shard in shards]
+    codes = [prefix_codes(shard.column("prefix"), task.tier) for shard in shards]
     keys = np.concatenate([_keys(position, shard.rows) for position, shard in enumerate(shards)])
-    return _deduplicated(keys, np.concatenate(prefixes))
+    return _deduplicated(keys, np.concatenate(codes))
 
 
-def build_graph(tier: Tier, keys: NDArray[np.uint64], codes: NDArray[np.int8]) -> Index:
-    """A usearch index of distinct int8 codes (n, d), on one thread so that its bytes repeat.
+def build_graph(tier: Tier, keys: NDArray[np.uint64], codes: Code) -> Index:
+    """A usearch index of distinct codes of a tier, on one thread so that its bytes repeat.
 
-    The index reads `codes` in place: keep them until it is saved.
+    The index reads `codes` in place: keep them until it is saved. Raises `TypeError` for codes that usearch would
+    take for others: it reads any uint8 as packed bits.
     """
-    if codes.dtype != np.int8 or not codes.flags.c_contiguous or keys.dtype != np.uint64:
-        raise TypeError(f"usearch must be fed contiguous int8 codes and uint64 keys, not {codes.dtype}, {keys.dtype}")
+    _refuse_other_codes(tier, keys, codes)
     index = Index(
         ndim=tier.dimensions,
         metric=tier.metric,
-        dtype="i8",
+        dtype=SCALARS[tier.metric],
         connectivity=tier.connectivity,
         expansion_add=tier.expansion_add,
         expansion_search=tier.expansion_search,
@@ -123,11 +125,21 @@ def build_graph(tier: Tier, keys: NDArray[np.uint64], codes: NDArray[np.int8]) -
     return index
 
 
+def _refuse_other_codes(tier: Tier, keys: NDArray[np.uint64], codes: Code) -> None:
+    dtype, width = CODE_DTYPES[tier.metric], tier.dimensions // DIMENSIONS_A_BYTE[tier.metric]
+    fits = codes.dtype == dtype and codes.shape[1:] == (width,) and codes.flags.c_contiguous
+    if not fits or keys.dtype != np.uint64:
+        raise TypeError(
+            f"usearch must be fed contiguous {dtype} codes (n, {width}) and uint64 keys for tier {tier.name}, not "
+            f"{codes.dtype} {codes.shape} and {keys.dtype}"
+        )
+
+
 def _keys(position: int, rows: int) -> NDArray[np.uint64]:
     return np.arange(rows, dtype=np.uint64) | np.uint64(position << ROW_BITS)
 
 
-def _deduplicated(keys: NDArray[np.uint64], codes: NDArray[np.int8]) -> Codes:
+def _deduplicated(keys: NDArray[np.uint64], codes: Code) -> Codes:
     packed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(codes.shape[1]), len(codes), [None, pa.py_buffer(codes)])
     code_of_row = packed.dictionary_encode().indices.to_numpy()
     distinct, first_row = np.unique(code_of_row, return_index=True)
@@ -137,9 +149,10 @@ def _deduplicated(keys: NDArray[np.uint64], codes: NDArray[np.int8]) -> Codes:
     return Codes(keys[order], np.ascontiguousarray(codes[order]), aliases[np.lexsort(aliases.T[::-1])])
 
 
-def _alike_first(codes: NDArray[np.int8]) -> NDArray[np.int64]:
-    signs = np.packbits(codes[:, :_ORDERING_BITS] > 0, axis=1)
-    return np.lexsort(signs.T[::-1])
+def _alike_first(codes: Code) -> NDArray[np.int64]:
+    # The first bits of a packed code are the signs of its first components.
+    signs = codes if codes.dtype == np.uint8 else np.packbits(codes[:, :_ORDERING_BITS] > 0, axis=1)
+    return np.lexsort(signs[:, : _ORDERING_BITS // 8].T[::-1])
 
 
 def _stored_graph(task: IndexTask, codes: Codes, store: Store, folder: Path) -> StoredObject:

@@ -11,6 +11,7 @@ from tierloom.errors import VerificationError
 from tierloom.index_reader import ROW_BITS, is_scanned, open_view, read_alias_pairs
 from tierloom.manifest import IndexShard, VectorShard
 from tierloom.object_files import ObjectFiles
+from tierloom.quantizer import Code, prefix_codes
 
 _SAMPLE = 256
 _NEIGHBOURS = 10
@@ -19,7 +20,8 @@ _NEIGHBOURS = 10
 # that is torn or fed with other codes finds next to none.
 _MIN_SHARE_FOUND = 0.9
 
-# The cosine distance of parallel codes, as float32 computes it, is below this (measured: 1.2e-7).
+# The cosine distance of parallel codes, as float32 computes it, is below this (measured: 1.2e-7); that by Hamming of
+# equal ones is 0.
 _SAME_DIRECTION = 1e-6
 
 
@@ -62,15 +64,16 @@ def _check_found(view: Index, shard: IndexShard, vector_shards: Sequence[VectorS
         )
 
 
-def _are_found(view: Index, keys: NDArray[np.uint64], codes: NDArray[np.int8]) -> NDArray[np.bool_]:
-    """Whether each key is among the nearest to its code, or they all point exactly where that does."""
+def _are_found(view: Index, keys: NDArray[np.uint64], codes: Code) -> NDArray[np.bool_]:
+    """Whether each key is among the nearest to its code and where that points, or they all point there."""
     count = min(_NEIGHBOURS, len(view))
     # The first code twice: of a single query, usearch's answer has no dimension of queries.
     asked = np.concatenate([codes[:1], codes])
     nearest = cast(BatchMatches, view.search(asked, count, threads=1, exact=is_scanned(len(view), count)))
     counts = nearest.counts[1:].astype(np.int64)
     answered = np.arange(count) < counts[:, np.newaxis]
-    among = ((nearest.keys[1:] == keys[:, np.newaxis]) & answered).any(axis=1)
+    alike = answered & (nearest.distances[1:] < _SAME_DIRECTION)
+    among = ((nearest.keys[1:] == keys[:, np.newaxis]) & alike).any(axis=1)
     last = nearest.distances[1:][np.arange(len(keys)), counts - 1]
     found: NDArray[np.bool_] = among | ((counts > 0) & (last < _SAME_DIRECTION))
     return found
@@ -88,13 +91,14 @@ def _indexed(keys: NDArray[np.uint64], shard: IndexShard, files: ObjectFiles) ->
 
 def _sample(
     shard: IndexShard, vector_shards: Sequence[VectorShard], files: ObjectFiles
-) -> tuple[NDArray[np.uint64], NDArray[np.int8]]:
+) -> tuple[NDArray[np.uint64], Code]:
     """Evenly spaced rows of each vector shard: their keys and codes."""
     count = -(-_SAMPLE // len(vector_shards))
     rows = [np.linspace(0, stored.rows - 1, min(count, stored.rows), dtype=np.int64) for stored in vector_shards]
     keys = [_keys(position, here) for position, here in enumerate(rows)]
-    codes = [files.shard(stored).gather("prefix", here) for stored, here in zip(vector_shards, rows, strict=True)]
-    return np.concatenate(keys), np.ascontiguousarray(np.concatenate(codes)[:, : shard.parameters.dimensions])
+    prefixes = [files.shard(stored).gather("prefix", here) for stored, here in zip(vector_shards, rows, strict=True)]
+    codes = prefix_codes(np.concatenate(prefixes), shard.parameters)
+    return np.concatenate(keys), np.ascontiguousarray(codes)
 
 
 def _keys(position: int, rows: NDArray[np.int64]) -> NDArray[np.uint64]:

@@ -76,12 +76,12 @@ def _ask(snapshot: tierloom.Snapshot) -> None:
     for tier in manifest.collection.tiers:
         memory = size(tier_bytes(manifest, tier.name)["bytes"])
         for rerank in (False, True):
-            found = _tier_answers(snapshot, queries, tier.dimensions, rerank)
+            found = _tier_answers(snapshot, queries, tier.name, rerank)
             name = f"tier {tier.name}{f', rerank {SHORTLIST}' if rerank else ' alone'}"
             print(f"{name:22}{memory:>10}{found.milliseconds:>9.2f} ms   {_overlap(found, exact):.2f}")
 
 
-def _tier_answers(snapshot: tierloom.Snapshot, queries: list[NDArray[np.float32]], tier: int, rerank: bool) -> _Answers:
+def _tier_answers(snapshot: tierloom.Snapshot, queries: list[NDArray[np.float32]], tier: str, rerank: bool) -> _Answers:
     count = SHORTLIST if rerank else TOP
     return _answers(
         queries, lambda query: snapshot.candidates(query, tier=tier, shortlist=count, rerank=rerank).best(TOP)
@@ -115,7 +115,7 @@ def _print_answers(snapshot: tierloom.Snapshot, exact: _Answers) -> None:
     tiers = snapshot.manifest.collection.tiers
     print(f"{'question':42}{'exact answer':30}" + "".join(f"tier {tier.name:25}" for tier in tiers))
     for question, true in zip(QUESTIONS, exact.best, strict=True):
-        hits = [snapshot.search(question, tier=tier.dimensions, rerank=False, top=1)[0] for tier in tiers]
+        hits = [snapshot.search(question, tier=tier.name, rerank=False, top=1)[0] for tier in tiers]
         answers = [snapshot.hits(true.best(1))[0], *hits]
         print(f"{question:42}" + "".join(f"{_short(answer.document_id):30}" for answer in answers))
 

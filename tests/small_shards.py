@@ -114,12 +114,9 @@ def with_dead(store: Store, shard: VectorShard, rows: Iterable[int]) -> VectorSh
     return with_dead_rows(shard, np.array(sorted(set(map(int, rows))), dtype=np.int64), store)
 
 
-def collection_of(checkpoint: Checkpoint = CHECKPOINT, tiers: tuple[int, ...] = (4, 8, 16)) -> Collection:
-    return Collection(
-        checkpoint=checkpoint.fingerprint,
-        prefix_dimensions=max(tiers),
-        tiers=plan_tiers(checkpoint, tiers, untrained_prefixes=False),
-    )
+def collection_of(checkpoint: Checkpoint = CHECKPOINT, tiers: Sequence[int | str] = (4, 8, 16)) -> Collection:
+    planned = plan_tiers(checkpoint, tiers, untrained_prefixes=False)
+    return Collection(checkpoint=checkpoint.fingerprint, prefix_dimensions=planned[-1].dimensions, tiers=planned)
 
 
 def first_manifest(collection: Collection) -> Manifest:
@@ -133,7 +130,9 @@ def first_manifest(collection: Collection) -> Manifest:
     )
 
 
-def make_collection(store: Store, checkpoint: Checkpoint = CHECKPOINT, tiers: tuple[int, ...] = (4, 8, 16)) -> Manifest:
+def make_collection(
+    store: Store, checkpoint: Checkpoint = CHECKPOINT, tiers: Sequence[int | str] = (4, 8, 16)
+) -> Manifest:
     """An empty collection: its checkpoint and version 0."""
     first = first_manifest(collection_of(checkpoint, tiers))
     store.create(names.checkpoint(checkpoint.fingerprint), checkpoint.to_bytes())

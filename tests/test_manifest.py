@@ -277,7 +277,11 @@ def _twice_everywhere(members: dict[str, Any]) -> None:
         (put(5, "index_shards", 0, "codes"), r"indexes/4/2-6\.usearch holds 7 rows, its vector shards 8"),
         (put(None, "index_shards", 0, "aliases"), "holds 6 rows, its vector shards 8"),
         (put("16", "index_shards", 1, "tier"), "'16'"),
-        (put(4, "index_shards", 1, "parameters", "dimensions"), "4 dimensions in tier '8'"),
+        (put(4, "index_shards", 1, "parameters", "dimensions"), "4 dimensions by cos in tier '8'"),
+        (put("hamming", "index_shards", 1, "parameters", "metric"), "8 dimensions by hamming in tier '8'"),
+        (put("binary", "collection", "tiers", 1, "kind"), "8 dimensions by cos in tier '8'"),
+        (put("binary", "collection", "tiers", 0, "kind"), r"binary tiers \['4'\] are no multiple of 8"),
+        (put("4", "collection", "tiers", 1, "name"), r"names the tiers \['4'\] more than once"),
     ],
 )
 def test_shards_that_do_not_fit_each_other_are_refused(change: Callable[[dict[str, Any]], None], said: str) -> None:

@@ -5,7 +5,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from tierloom.quantizer import MAX_CODE, quantize, quantize_query, to_unit_float16
+from tierloom.collection import Tier
+from tierloom.quantizer import (
+    MAX_CODE,
+    binary_codes,
+    estimated_cosine,
+    prefix_codes,
+    quantize,
+    quantize_query,
+    query_code,
+    to_unit_float16,
+)
 
 _SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40)
 # Every finite float16: subnormals (6e-8) and the largest (65504) too.
@@ -104,3 +114,40 @@ def test_quantizing_leaves_its_input_alone() -> None:
     quantize(vectors, 2)
     to_unit_float16(vectors.astype(np.float32))
     assert vectors.tolist() == [[1.0, -0.25]]
+
+
+def signs(numbers: NDArray[np.generic]) -> int:
+    """The packed code of one row as a number, bit by bit."""
+    return int("".join("1" if number > 0 else "0" for number in numbers.tolist()), 2)
+
+
+@given(hnp.arrays(np.int8, st.tuples(st.integers(0, 9), st.integers(8, 90))), st.data())
+def test_binary_codes_are_the_signs_in_order(prefixes: NDArray[np.int8], data: st.DataObject) -> None:
+    dimensions = 8 * data.draw(st.integers(1, prefixes.shape[1] // 8))
+    codes = binary_codes(prefixes, dimensions)
+    assert (str(codes.dtype), codes.shape) == ("uint8", (len(prefixes), dimensions // 8))
+    for code, prefix in zip(codes, prefixes, strict=True):
+        assert int.from_bytes(code.tobytes(), "big") == signs(prefix[:dimensions])
+    assert np.array_equal(codes, prefix_codes(prefixes, Tier("x", dimensions, "binary")))
+    assert np.array_equal(prefixes[:, :dimensions], prefix_codes(prefixes, Tier("x", dimensions)))
+
+
+@given(hnp.arrays(np.float32, st.integers(8, 90), elements=st.floats(-1, 1, width=32)), st.data())
+def test_a_query_has_a_code_of_either_kind(query: NDArray[np.float32], data: st.DataObject) -> None:
+    dimensions = 8 * data.draw(st.integers(1, len(query) // 8))
+    code = query_code(query, Tier("x", dimensions, "binary"))
+    assert (str(code.dtype), code.shape) == ("uint8", (dimensions // 8,))
+    assert int.from_bytes(code.tobytes(), "big") == signs(query[:dimensions])
+    assert np.array_equal(query_code(query, Tier("x", dimensions)), quantize_query(query, dimensions))
+
+
+def test_the_share_of_differing_signs_estimates_the_angle() -> None:
+    distances = np.array([0, 64, 128], dtype=np.float32)
+    assert np.allclose(estimated_cosine(distances, "hamming", 128), [1, 0, -1])
+    assert estimated_cosine(np.array([0.25], np.float32), "cos", 128).tolist() == [0.75]
+    draw = np.random.default_rng(5)
+    first, noise = draw.standard_normal((2, 200, 4096)).astype(np.float32)
+    for share in (0.0, 0.3, 1.0, 3.0):
+        second = first + share * noise
+        differ = np.count_nonzero((first > 0) != (second > 0), axis=1).astype(np.float32)
+        assert abs(estimated_cosine(differ, "hamming", 4096).mean() - 1 / np.hypot(1, share)) < 0.01

@@ -64,7 +64,7 @@ def _dead_of(shard: VectorShard, store: LocalStore) -> list[int]:
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Three vector shards in two index shards a tier, a third of the rows dead, some codes shared."""
     store = LocalStore(tmp_path_factory.mktemp("store"))
-    make_collection(store)
+    make_collection(store, tiers=(4, "8-binary", 8, "16-binary", 16))
     shards = [store_shard(store, clustered(name, 300, seed)) for seed, name in enumerate("ab")]
     shards.append(store_shard(store, [Row(f"c{at}", vector=clustered("c", 9, 9)[at % 9].vector) for at in range(90)]))
     shards = [with_dead(store, shard, range(at, shard.rows, 3)) for at, shard in enumerate(shards)]
@@ -81,8 +81,8 @@ def addresses(candidates: Candidates) -> list[tuple[int, int]]:
     return list(zip(candidates.shards.tolist(), candidates.rows.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("tier", [4, 8, 16, None])
-def test_a_shortlist_of_everything_reranked_is_the_exact_answer(world: World, tier: int | None) -> None:
+@pytest.mark.parametrize("tier", [4, 8, 16, "8-binary", "16-binary", None])
+def test_a_shortlist_of_everything_reranked_is_the_exact_answer(world: World, tier: int | str | None) -> None:
     for query in queries(world, 10):
         found = world.snapshot.candidates(query, tier=tier, shortlist=len(world.vectors), rerank=True)
         assert len(found) == len(world.vectors)
@@ -120,10 +120,25 @@ def test_without_reranking_the_order_is_that_of_the_codes(world: World, tier: in
         assert np.allclose(found.scores, [of_place[place] for place in addresses(found)], atol=1e-5)
 
 
-def test_a_row_is_found_once_and_only_alive(world: World) -> None:
+@pytest.mark.parametrize("dimensions", [8, 16])
+def test_a_binary_tier_finds_the_fewest_differing_signs(world: World, dimensions: int) -> None:
+    files = world.snapshot._files
+    signs = [files.shard(shard).column("prefix")[:, :dimensions] > 0 for shard in world.snapshot.manifest.vector_shards]
+    live = np.array([signs[shard][row] for shard, row in world.places])
+    for query in queries(world, 10):
+        found = world.snapshot.candidates(query, tier=f"{dimensions}-binary", shortlist=20, rerank=False)
+        differing = np.count_nonzero(live != (query[:dimensions] > 0), axis=1)
+        scores = np.cos(np.pi * differing / dimensions)
+        assert np.allclose(found.scores, np.sort(scores)[::-1][:20], atol=1e-12)
+        of_place = dict(zip(map(tuple, world.places.tolist()), scores, strict=True))
+        assert np.allclose(found.scores, [of_place[place] for place in addresses(found)], atol=1e-12)
+
+
+@pytest.mark.parametrize("tier", [4, "8-binary"])
+def test_a_row_is_found_once_and_only_alive(world: World, tier: int | str) -> None:
     live = set(map(tuple, world.places.tolist()))
     for query in queries(world, 10):
-        found = addresses(world.snapshot.candidates(query, tier=4, shortlist=500, rerank=True))
+        found = addresses(world.snapshot.candidates(query, tier=tier, shortlist=500, rerank=True))
         assert len(found) == len(set(found))
         assert set(found) <= live
 
@@ -131,7 +146,7 @@ def test_a_row_is_found_once_and_only_alive(world: World) -> None:
 def test_the_answer_is_full_though_the_nearest_rows_are_dead(tmp_path: Path) -> None:
     """The dead lie nearest to the query, far more of them than the shortlist asks for at first."""
     store = LocalStore(tmp_path)
-    make_collection(store)
+    make_collection(store, tiers=(4, 16, "16-binary"))
     noise = np.random.default_rng(1).standard_normal((SCAN_CODES + 500, 31)) * 0.1
     near = [Row(f"near{at}", vector=(1.0, *row)) for at, row in enumerate(noise.tolist())]
     far = [Row(f"far{at}", vector=(0.5, 1.0, at / 100) + (0.0,) * 29) for at in range(40)]
@@ -141,7 +156,7 @@ def test_the_answer_is_full_though_the_nearest_rows_are_dead(tmp_path: Path) -> 
     world = world_of(store, [[with_dead(store, shard, dead)]])
     query = world.snapshot.query_vector([1.0] + [0.0] * 31)
     assert world.snapshot.manifest.index_shards_of("16")[0].codes > SCAN_CODES
-    for tier in (4, 16):
+    for tier in (4, 16, "16-binary"):
         hits = world.snapshot.search(query, tier=tier, shortlist=10, top=10)
         assert len(hits) == 10
         assert all(hit.document_id.startswith("far") for hit in hits)

@@ -1,5 +1,7 @@
 """A collection: what `init` fixes for good, so that no later command repeats or contradicts it."""
 
+import re
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -10,6 +12,9 @@ from tierloom.gate import DEFAULT_FLOOR, Share
 from tierloom.serving import Serving, TierName
 
 TierKind = Literal["int8", "binary"]
+Metric = Literal["cos", "hamming"]
+# So short that no number is too long to be read.
+_TIER_NAME: Final = re.compile(r"(?P<dimensions>[1-9][0-9]{0,8})(?P<binary>-binary)?")
 Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 
 
@@ -28,7 +33,7 @@ class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expansion_search: Positive = 128
 
     @property
-    def metric(self) -> Literal["cos", "hamming"]:
+    def metric(self) -> Metric:
         """What usearch calls the distance of its codes."""
         return "cos" if self.kind == "int8" else "hamming"
 
@@ -84,37 +89,65 @@ class Collection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def plan_tiers(
     checkpoint: Checkpoint,
-    dimensions: tuple[int, ...],
+    names: Sequence[int | str],
     untrained_prefixes: bool,
     connectivity: int = 16,
     expansion_add: int = 128,
     expansion_search: int = 128,
 ) -> tuple[Tier, ...]:
-    """Tiers of these dimensions, smallest first.
+    """Tiers of these names (`64`, `"256-binary"`), in the order of `tier_order`.
 
-    Raises `CheckpointError` when one lies beyond the native dimensions, is named twice, or is not among the
-    trained prefixes and `untrained_prefixes` was not chosen.
+    Raises `CheckpointError` when a name is none, or is there twice; when a tier lies beyond the native dimensions,
+    or is not among the trained prefixes and `untrained_prefixes` was not chosen; when the signs of a binary one do
+    not fill whole bytes.
     """
-    _refuse_unfit(checkpoint, dimensions, untrained_prefixes)
-    return tuple(
+    tiers = [
         Tier(
-            name=str(d),
-            dimensions=d,
+            name=str(name),
+            dimensions=dimensions,
+            kind=kind,
             connectivity=connectivity,
             expansion_add=expansion_add,
             expansion_search=expansion_search,
         )
-        for d in sorted(dimensions)
-    )
+        for name in names
+        for dimensions, kind in (parse_tier_name(str(name)),)
+    ]
+    _refuse_unfit(checkpoint, tiers, untrained_prefixes)
+    return tuple(sorted(tiers, key=tier_order))
 
 
-def _refuse_unfit(checkpoint: Checkpoint, dimensions: tuple[int, ...], untrained_prefixes: bool) -> None:
-    space = checkpoint.space
-    if not dimensions or len(set(dimensions)) != len(dimensions) or min(dimensions) < 1:
-        raise CheckpointError(f"tiers {list(dimensions)}: name each tier's dimensions once, each at least 1")
-    if too_large := [d for d in dimensions if d > space.dimensions]:
+def is_tier_name(name: str) -> bool:
+    """Whether a name says dimensions and a kind."""
+    return _TIER_NAME.fullmatch(name) is not None
+
+
+def parse_tier_name(name: str) -> tuple[int, TierKind]:
+    """The dimensions and the kind that a tier's name says. Raises `CheckpointError` if it says none."""
+    if (said := _TIER_NAME.fullmatch(name)) is None:
+        raise CheckpointError(
+            f"tier {name!r} is none; write its dimensions, at least 1, such as 64, or 256-binary for one bit of each"
+        )
+    return int(said["dimensions"]), "binary" if said["binary"] else "int8"
+
+
+def tier_order(tier: Tier) -> tuple[int, TierKind]:
+    """Fewer dimensions come first; of as many, the binary tier, which is the smaller one."""
+    return tier.dimensions, tier.kind
+
+
+def _refuse_unfit(checkpoint: Checkpoint, tiers: Sequence[Tier], untrained_prefixes: bool) -> None:
+    space, names = checkpoint.space, [tier.name for tier in tiers]
+    if not names or len(set(names)) != len(names):
+        raise CheckpointError(f"tiers {', '.join(names) or '(none)'}: name each tier once, and at least one")
+    if too_large := sorted({tier.dimensions for tier in tiers if tier.dimensions > space.dimensions}):
         raise CheckpointError(f"tiers {too_large} lie beyond the {space.dimensions} dimensions of {space.model}")
-    untrained = [d for d in dimensions if d not in space.trained_prefixes and d != space.dimensions]
+    if ragged := [tier.name for tier in tiers if tier.kind == "binary" and tier.dimensions % 8]:
+        raise CheckpointError(
+            f"tiers {', '.join(ragged)}: a binary tier packs eight dimensions into a byte; choose a multiple of 8"
+        )
+    trained = {*space.trained_prefixes, space.dimensions}
+    untrained = sorted({tier.dimensions for tier in tiers} - trained)
     if untrained and not untrained_prefixes:
         raise CheckpointError(
             f"{space.model} was trained for prefixes of {list(space.trained_prefixes)} dimensions, not {untrained}; "

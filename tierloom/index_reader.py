@@ -3,28 +3,37 @@
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from usearch.compiled import MetricKind, ScalarKind
 from usearch.index import Index
 
+from tierloom.collection import Metric
 from tierloom.errors import Malformed
 from tierloom.manifest import Aliases, IndexShard
+from tierloom.quantizer import CODE_DTYPES, Code
 
 ROW_BITS = 32
 
-# Up to so many codes a scan is faster than the graph, and exact (measured: break-even near 2,000). Never lower it:
-# the graphs of such small shards are built without care for their edges (`index_builder.build`).
+# Up to so many codes a scan is faster than the graph, and exact (measured: break-even near 2,000; of binary codes near
+# 4,000). Never lower it: the graphs of such small shards are built without care for their edges
+# (`index_builder.build`).
 SCAN_CODES = 2048
 
 # So it is when one in this many codes is wanted (measured: break-even at 1 in 40 of 50,000), and a graph asked
 # for all of its codes does not reach the last few.
 SCAN_SHARE = 32
 
+# What usearch calls the codes and the distances of each metric.
+SCALARS: Final[dict[Metric, ScalarKind]] = {"cos": ScalarKind.I8, "hamming": ScalarKind.B1}
+_METRICS: Final[dict[Metric, MetricKind]] = {"cos": MetricKind.Cos, "hamming": MetricKind.Hamming}
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Keys (n,) uint64 and cosine distances (n,) float32, nearest first."""
+    """Keys (n,) uint64 and distances (n,) float32 by the metric of the shard, nearest first."""
 
     keys: NDArray[np.uint64]
     distances: NDArray[np.float32]
@@ -53,8 +62,13 @@ class IndexReader:
         self._indexed, self._further = _read_aliases(shard, aliases)
         self._refuse_other_graph()
 
-    def search(self, code: NDArray[np.int8], count: int) -> Found:
-        """The nearest rows to a code (dimensions,): at least `count` if there are as many."""
+    def search(self, code: Code, count: int) -> Found:
+        """The nearest rows to a code (`tierloom.quantizer.query_code`): at least `count` if there are as many.
+
+        Raises `TypeError` for a code of another kind: usearch takes any for what it is not.
+        """
+        if code.dtype != (wanted := CODE_DTYPES[self.shard.parameters.metric]):
+            raise TypeError(f"{self.shard.path}: a code of {code.dtype}, not {wanted}; make it by query_code")
         codes = self.shard.codes
         matches = self._view().search(code, min(count, codes), threads=1, exact=is_scanned(codes, count))
         return self._with_aliases(Found(matches.keys.astype(np.uint64), matches.distances))
@@ -89,7 +103,8 @@ class IndexReader:
 def open_view(path: Path, shard: IndexShard, key_lookups: bool = False) -> Index:
     """Map a verified graph. The search parameters come from the manifest: the file does not hold them.
 
-    Raises `Malformed`.
+    Raises `Malformed`, also for a graph of other codes than the manifest states: usearch would take over what the
+    file says of itself.
     """
     try:
         view = Index.restore(
@@ -103,7 +118,17 @@ def open_view(path: Path, shard: IndexShard, key_lookups: bool = False) -> Index
         raise Malformed(f"{shard.path}: not a usearch file: {error}") from error
     if view is None:
         raise Malformed(f"{shard.path}: not a usearch file")
+    _refuse_other_codes(view, shard)
     return view
+
+
+def _refuse_other_codes(view: Index, shard: IndexShard) -> None:
+    metric = shard.parameters.metric
+    if (view.dtype, view.metric_kind) != (SCALARS[metric], _METRICS[metric]):
+        raise Malformed(
+            f"{shard.path}: a graph of {view.dtype} by {view.metric_kind}, but the manifest states "
+            f"{SCALARS[metric]} by {_METRICS[metric]}"
+        )
 
 
 def read_alias_pairs(aliases: Aliases, path: Path) -> NDArray[np.uint64]:

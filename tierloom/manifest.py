@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from tierloom.checkpoint import Dimensions, Positive
-from tierloom.collection import Collection, Fingerprint
+from tierloom.collection import Collection, Fingerprint, Metric
 from tierloom.digest import bytes_digest
 from tierloom.errors import CheckpointMismatch
 from tierloom.gate import Gate
@@ -68,7 +68,7 @@ class IndexParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a graph was built, and how it is to be searched. `usearch` is the version that wrote it."""
 
     dimensions: Dimensions
-    metric: Literal["cos", "hamming"]
+    metric: Metric
     connectivity: Positive
     expansion_add: Positive
     expansion_search: Positive

@@ -68,13 +68,19 @@ def _refuse_unfit_counts(manifest: Manifest, name: str) -> None:
 
 
 def _refuse_odd_tiers(manifest: Manifest, name: str) -> None:
-    """An index shard must be of a tier of the collection, in its dimensions."""
-    dimensions = {tier.name: tier.dimensions for tier in manifest.collection.tiers}
+    """An index shard must be of a tier of the collection, in its dimensions and by its metric."""
+    tiers = manifest.collection.tiers
+    if twice := _repeated(sorted(tier.name for tier in tiers)):
+        raise Malformed(f"{name}: names the tiers {twice[:3]} more than once")
+    if ragged := [tier.name for tier in tiers if tier.kind == "binary" and tier.dimensions % 8]:
+        raise Malformed(f"{name}: the dimensions of the binary tiers {ragged[:3]} are no multiple of 8")
+    coded = {tier.name: (tier.dimensions, tier.metric) for tier in tiers}
     for index in manifest.index_shards:
-        if index.parameters.dimensions != dimensions.get(index.tier):
+        parameters = index.parameters
+        if (parameters.dimensions, parameters.metric) != coded.get(index.tier):
             raise Malformed(
-                f"{name}: {index.path} has {index.parameters.dimensions} dimensions in tier {index.tier!r}; "
-                f"the collection's tiers have {dimensions}"
+                f"{name}: {index.path} has {parameters.dimensions} dimensions by {parameters.metric} in tier "
+                f"{index.tier!r}; the collection's tiers have {coded}"
             )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierloom.index_reader import Found, IndexReader, split_keys
-from tierloom.quantizer import quantize_query
+from tierloom.quantizer import estimated_cosine, query_code
 from tierloom.reranking import exact_scores
 from tierloom.shards.live import LiveShard
 
@@ -68,7 +68,7 @@ def _score_all(position: int, live: LiveShard, query: NDArray[np.float32]) -> Ca
 
 def _search_alive(index: TierShard, shards: Sequence[LiveShard], query: NDArray[np.float32], count: int) -> Candidates:
     """Ask for more until `count` are alive, or the graph has no more to give."""
-    code = quantize_query(query, index.reader.shard.parameters.dimensions)
+    code = query_code(query, index.reader.shard.parameters)
     asked = min(count, index.reader.shard.codes)
     while True:
         candidates = _alive(index, shards, index.reader.search(code, asked))
@@ -81,7 +81,9 @@ def _alive(index: TierShard, shards: Sequence[LiveShard], found: Found) -> Candi
     positions, rows = split_keys(found.keys)
     owners = index.positions[positions]
     lives = _alive_rows(shards, owners, rows)
-    return Candidates(owners[lives], rows[lives], 1.0 - found.distances[lives].astype(np.float64))
+    coded = index.reader.shard.parameters
+    scores = estimated_cosine(found.distances[lives], coded.metric, coded.dimensions)
+    return Candidates(owners[lives], rows[lives], scores)
 
 
 def _alive_rows(shards: Sequence[LiveShard], owners: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -74,7 +74,7 @@ class Snapshot:
         self,
         query: str | Sequence[float] | NDArray[Any],
         *,
-        tier: int | None = None,
+        tier: int | str | None = None,
         shortlist: int = DEFAULT_SHORTLIST,
         rerank: bool = True,
         top: int = DEFAULT_TOP,
@@ -82,8 +82,8 @@ class Snapshot:
     ) -> list[Hit]:
         """The `top` best live chunks for a question or a full-dimension query vector.
 
-        `tier` is a number of dimensions (default: the largest tier); `shortlist` candidates are taken from it
-        and, with `rerank`, scored exactly with their full vectors. `checkpoint` is the fingerprint that a
+        `tier` is its name, or a number of dimensions (default: the largest tier); `shortlist` candidates are taken
+        from it and, with `rerank`, scored exactly with their full vectors. `checkpoint` is the fingerprint that a
         query vector was made under, if the caller knows it.
 
         Raises:
@@ -107,7 +107,7 @@ class Snapshot:
         return _unit(_checked_query(query, self.checkpoint.space.dimensions))
 
     def candidates(
-        self, vector: NDArray[np.float32], *, tier: int | None = None, shortlist: int, rerank: bool
+        self, vector: NDArray[np.float32], *, tier: int | str | None = None, shortlist: int, rerank: bool
     ) -> Candidates:
         """The shortlist of a unit query vector, best first; rows are addresses in the manifest's vector shards."""
         found = search.shortlist(self._tier(tier), self._live_shards, vector, shortlist)
@@ -163,9 +163,9 @@ class Snapshot:
     def _live_shards(self) -> list[LiveShard]:
         return [LiveShard(shard, self._files) for shard in self.manifest.vector_shards]
 
-    def _tier(self, dimensions: int | None) -> list[TierShard]:
+    def _tier(self, name: int | str | None) -> list[TierShard]:
         tiers = self.manifest.collection.tiers
-        tier = self.manifest.collection.tier(dimensions) if dimensions is not None else tiers[-1]
+        tier = self.manifest.collection.tier(name) if name is not None else tiers[-1]
         with self._opening:
             if tier.name not in self._tiers:
                 with ThreadPoolExecutor() as pool:

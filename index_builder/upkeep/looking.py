@@ -9,16 +9,19 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from index_builder.upkeep.naming import Ids
 from tierloom import names
+from tierloom.collection import is_tier_name, parse_tier_name
 from tierloom.column_files import ColumnFiles
 from tierloom.dead_letter import DeadLetter, from_jsonl
 from tierloom.digest import bytes_digest
 from tierloom.errors import Malformed, NotFound
 from tierloom.ledger import read_part
 from tierloom.manifest import VectorShard
+from tierloom.quantizer import binary_codes
 from tierloom.seen_files import SEEN_FILES
 from tierloom.shards.columns import ShardColumns
 from tierloom.shards.mapped import MappedShard
@@ -94,15 +97,24 @@ class Looker:
     def look_for_codes(self, listed: Listed) -> Look | None:
         """Whether an index shard has the code of a row that was found; None if it is gone, or no index shard."""
         tier = listed.name.split("/")[1]
-        if not listed.name.endswith(".usearch") or not tier.isdecimal():
+        if not listed.name.endswith(".usearch") or not is_tier_name(tier):
             return None
-        codes = {code[: int(tier)] for code in self._codes}
+        codes = self._codes_in(tier)
         try:
             with self._folder_for(listed) as folder:
                 path = self._store.fetch(listed.name, folder)
                 return Look(listed.name, listed.bytes, sha256_of(path), holds=_any_in(codes, path))
         except NotFound:
             return None
+
+    def _codes_in(self, tier: str) -> set[bytes]:
+        """What the rows that were found have as codes in the tier of this name."""
+        dimensions, kind = parse_tier_name(tier)
+        prefixes = (np.frombuffer(code, np.int8)[np.newaxis] for code in self._codes)
+        return {
+            (binary_codes(prefix, dimensions) if kind == "binary" else prefix[:, :dimensions]).tobytes()
+            for prefix in prefixes
+        }
 
     @contextmanager
     def _folder_for(self, listed: Listed) -> Iterator[Path]:

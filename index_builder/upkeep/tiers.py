@@ -8,7 +8,7 @@ import msgspec
 from index_builder.build import IndexTask
 from index_builder.build_pool import BuildPool, VerifiedBuilds
 from index_builder.upkeep.publishing import publish_upkeep
-from tierloom.collection import Collection, Tier
+from tierloom.collection import Collection, Tier, tier_order
 from tierloom.errors import CheckpointError
 from tierloom.manifest import IndexShard, Manifest
 from tierloom.stores.store import Store
@@ -27,7 +27,7 @@ def add_tiers(store: Store, tiers: Sequence[Tier], untrained_prefixes: bool = Fa
 
     Whatever is published meanwhile is built as well: no version has a tier that does not cover it. Killed at any
     point, it has published nothing, and finds what it has built when it is asked again. `untrained_prefixes` is
-    noted if it was needed. Raises `CheckpointError` when the collection has a tier of that size, or stores no such
+    noted if it was needed. Raises `CheckpointError` when the collection has a tier of that name, or stores no such
     prefix; `VerificationError` when a tier misses what it should find.
     """
     with BuildPool(apart) as pool:
@@ -43,17 +43,19 @@ def add_tiers(store: Store, tiers: Sequence[Tier], untrained_prefixes: bool = Fa
     return AddedTiers(published.version, tuple(index for index in published.index_shards if index.tier in names))
 
 
-def drop_tiers(store: Store, dimensions: Sequence[int]) -> int:
-    """Publish a version without these tiers; its number. Their prefixes stay stored, so they can be added again.
+def drop_tiers(store: Store, names: Sequence[int | str]) -> int:
+    """Publish a version without the tiers of these names; its number. Their prefixes stay stored, so they can be added
+    again.
 
     Raises `CheckpointError` when the collection has no such tier, serves it in a profile, or would have none left.
     """
 
     def change(head: Manifest) -> Manifest:
-        dropped = {head.collection.tier(d).name for d in dimensions}
+        dropped = {head.collection.tier(name).name for name in names}
         tiers = tuple(tier for tier in head.collection.tiers if tier.name not in dropped)
         if not tiers:
-            raise CheckpointError(f"tiers {sorted(dimensions)} are all that this collection has; add another one first")
+            every = ", ".join(tier.name for tier in head.collection.tiers)
+            raise CheckpointError(f"tiers {every} are all that this collection has; add another one first")
         _refuse_served(head.collection, dropped)
         return msgspec.structs.replace(
             head,
@@ -73,13 +75,13 @@ def _refuse_served(collection: Collection, dropped: Set[str]) -> None:
 
 def refuse_unfit_tiers(collection: Collection, tiers: Sequence[Tier]) -> None:
     """Raise `CheckpointError` for a tier that the collection has, or does not store the prefix of."""
-    there = {tier.dimensions for tier in collection.tiers}
-    if twice := [tier.dimensions for tier in tiers if tier.dimensions in there]:
-        raise CheckpointError(f"this collection has tiers of {twice} dimensions already; drop them to build them anew")
-    if beyond := [tier.dimensions for tier in tiers if tier.dimensions > collection.prefix_dimensions]:
+    there = {tier.name for tier in collection.tiers}
+    if twice := [tier.name for tier in tiers if tier.name in there]:
+        raise CheckpointError(f"this collection has tiers {', '.join(twice)} already; drop them to build them anew")
+    if beyond := [tier.name for tier in tiers if tier.dimensions > collection.prefix_dimensions]:
         raise CheckpointError(
-            f"tiers {beyond} lie beyond the {collection.prefix_dimensions} components that this collection stores "
-            "as prefixes; a collection with larger tiers must be made anew"
+            f"tiers {', '.join(beyond)} lie beyond the {collection.prefix_dimensions} components that this collection "
+            "stores as prefixes; a collection with larger tiers must be made anew"
         )
 
 
@@ -87,7 +89,7 @@ def _with_tiers(collection: Collection, tiers: Sequence[Tier], untrained_prefixe
     refuse_unfit_tiers(collection, tiers)
     return msgspec.structs.replace(
         collection,
-        tiers=tuple(sorted((*collection.tiers, *tiers), key=lambda tier: tier.dimensions)),
+        tiers=tuple(sorted((*collection.tiers, *tiers), key=tier_order)),
         untrained_prefixes=collection.untrained_prefixes or untrained_prefixes,
     )
 

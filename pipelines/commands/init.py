@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import click
 
-from pipelines.commands.options import graph_options, retention_members, retention_options
+from pipelines.commands.options import graph_options, retention_members, retention_options, tier_names
 from tierloom.collection import Chunking, Collection, Sizes, plan_tiers
 from tierloom.creating import create_collection
 from tierloom.declaring import declared_checkpoint
@@ -12,13 +12,6 @@ from tierloom.gate import DEFAULT_FLOOR
 from tierloom.manifest import Retention
 from tierloom.model_input import check_chunking
 from tierloom.stores.opening import open_store
-
-
-def _dimensions(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is not a list of dimensions such as 64,128,256") from error
 
 
 @click.command("init")
@@ -29,7 +22,11 @@ def _dimensions(_: click.Context, __: click.Parameter, text: str) -> tuple[int, 
     help="A known model (wordllama, text-embedding-3-small, ...) or a TOML file that declares one.",
 )
 @click.option(
-    "--tiers", "dimensions", required=True, callback=_dimensions, help="Prefix dimensions to serve, such as 64,128,256."
+    "--tiers",
+    "names",
+    required=True,
+    callback=tier_names,
+    help="Prefixes to serve, by their dimensions, such as 64,128,256; 256-binary keeps one bit of each.",
 )
 @click.option("--base-url", help="Where an OpenAI-compatible endpoint answers.")
 @click.option("--api-key-env", help="The environment variable that holds its key.  [default: OPENAI_API_KEY]")
@@ -70,7 +67,7 @@ def _dimensions(_: click.Context, __: click.Parameter, text: str) -> tuple[int, 
 def command(
     store: str,
     model: str,
-    dimensions: tuple[int, ...],
+    names: tuple[str, ...],
     base_url: str | None,
     api_key_env: str | None,
     untrained_prefixes: bool,
@@ -91,7 +88,7 @@ def command(
     Model and chunking are fixed for good; see `tierloom tiers` and `tierloom retention` for the others.
     """
     checkpoint = declared_checkpoint(model, base_url, api_key_env)
-    tiers = plan_tiers(checkpoint, dimensions, untrained_prefixes, connectivity, expansion_add, expansion_search)
+    tiers = plan_tiers(checkpoint, names, untrained_prefixes, connectivity, expansion_add, expansion_search)
     chunking = Chunking(max_tokens=chunk_tokens, overlap_tokens=chunk_overlap)
     check_chunking(checkpoint, chunking)
     collection = Collection(
@@ -105,6 +102,6 @@ def command(
     )
     opened = open_store(store)
     create_collection(opened, checkpoint, collection, Retention(**retention_members(deletions, versions, age)))
-    served = ", ".join(str(tier.dimensions) for tier in tiers)
+    served = ", ".join(tier.name for tier in tiers)
     click.echo(f"{opened.url}: a collection of {checkpoint.space.model} ({checkpoint.space.dimensions} dimensions)")
     click.echo(f"served in tiers of {served}; checkpoint {checkpoint.fingerprint}")

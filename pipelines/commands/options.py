@@ -1,11 +1,14 @@
 """Options that several commands have."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
 import click
+
+from tierloom.collection import parse_tier_name
+from tierloom.errors import CheckpointError
 
 concurrency_option = click.option(
     "--concurrency",
@@ -78,6 +81,17 @@ def duration(seconds: float) -> str:
     whole = round(seconds)
     unit = next(unit for unit in ("d", "h", "m", "s") if whole % _UNITS[unit] == 0 and (whole or unit == "s"))
     return f"{whole // _UNITS[unit]}{unit}"
+
+
+def tier_names(_: click.Context, __: click.Parameter, given: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of tiers: arguments, or the value of one option with commas between them."""
+    names = tuple(name.strip() for name in (given.split(",") if isinstance(given, str) else given))
+    try:
+        for name in names:
+            parse_tier_name(name)
+    except CheckpointError as error:
+        raise click.BadParameter(str(error)) from error
+    return names
 
 
 def graph_options(command: Callable[..., None]) -> Callable[..., None]:

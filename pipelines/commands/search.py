@@ -13,7 +13,7 @@ from tierloom.snapshot import DEFAULT_SHORTLIST, DEFAULT_TOP, Hit
 @click.command("search")
 @click.argument("store")
 @click.argument("question")
-@click.option("--tier", type=int, help="Dimensions of the tier to shortlist on.  [default: the largest]")
+@click.option("--tier", help="Name of the tier to shortlist on, such as 64.  [default: the largest]")
 @click.option(
     "--shortlist",
     default=DEFAULT_SHORTLIST,
@@ -30,7 +30,7 @@ from tierloom.snapshot import DEFAULT_SHORTLIST, DEFAULT_TOP, Hit
 def command(
     store: str,
     question: str,
-    tier: int | None,
+    tier: str | None,
     shortlist: int,
     rerank: bool,
     top: int,

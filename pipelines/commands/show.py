@@ -76,7 +76,7 @@ def _tier_lines(manifest: Manifest) -> list[str]:
     lines = []
     for tier in manifest.collection.tiers:
         held = tier_bytes(manifest, tier.name)
-        lines.append(f"tier {tier.name}: {size(held['bytes'])}, M={tier.connectivity}")
+        lines.append(f"tier {tier.name}: {size(held['bytes'])}, {tier.kind} codes, M={tier.connectivity}")
         lines += [
             f"  {shard.path}  {shard.codes:,} codes of {len(shard.vector_shards)} vector shards, {size(shard.bytes)}"
             for shard in manifest.index_shards_of(tier.name)

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 import click
 
 from index_builder.upkeep.tiers import AddedTiers, add_tiers, drop_tiers, refuse_unfit_tiers
-from pipelines.commands.options import graph_options
+from pipelines.commands.options import graph_options, tier_names
 from pipelines.commands.tables import count, size, table
 from tierloom.collection import Tier, plan_tiers
 from tierloom.stores.opening import open_store
 from tierloom.stores.probing import probe_preconditions
 from tierloom.versions import read_checkpoint, read_head
 
-_dimensions = click.argument("dimensions", metavar="DIMS...", nargs=-1, required=True, type=click.IntRange(1))
+_names = click.argument("names", metavar="TIERS...", nargs=-1, required=True, callback=tier_names)
 
 
 @click.group("tiers")
@@ -23,20 +23,21 @@ def command() -> None:
 
 @command.command("add")
 @click.argument("store")
-@_dimensions
+@_names
 @click.option("--untrained-prefixes", is_flag=True, help="Accept tiers that the model was not trained for.")
 @graph_options
 def add(
     store: str,
-    dimensions: tuple[int, ...],
+    names: tuple[str, ...],
     untrained_prefixes: bool,
     connectivity: int,
     expansion_add: int,
     expansion_search: int,
 ) -> None:
-    """Build tiers of DIMS dimensions over all that is live in STORE, from the prefixes that it stores.
+    """Build TIERS over all that is live in STORE, from the prefixes that it stores.
 
-    DIMS are at most as many as the largest tier that the collection was made with. Whoever writes may go on.
+    A tier is named by its dimensions, at most as many as the largest that the collection was made with, such as 64; a
+    binary one, of one bit for each, 64-binary. Whoever writes may go on.
     """
     began = time.monotonic()
     opened = open_store(store)
@@ -44,7 +45,7 @@ def add(
     probe_preconditions(opened)
     checkpoint = read_checkpoint(opened, head.collection.checkpoint)
     untrained = untrained_prefixes or head.collection.untrained_prefixes
-    tiers = plan_tiers(checkpoint, dimensions, untrained, connectivity, expansion_add, expansion_search)
+    tiers = plan_tiers(checkpoint, names, untrained, connectivity, expansion_add, expansion_search)
     refuse_unfit_tiers(head.collection, tiers)
     rows = sum(shard.rows for shard in head.vector_shards)
     click.echo(f"building {count(len(tiers), 'tier')} over {rows:,} rows", err=True)
@@ -54,9 +55,9 @@ def add(
 
 @command.command("drop")
 @click.argument("store")
-@_dimensions
-def drop(store: str, dimensions: tuple[int, ...]) -> None:
-    """Serve STORE without its tiers of DIMS dimensions.
+@_names
+def drop(store: str, names: tuple[str, ...]) -> None:
+    """Serve STORE without these of its TIERS.
 
     Versions that have them can still be read, until `tierloom gc`. Their prefixes stay stored: the tiers can be
     added again.
@@ -64,7 +65,7 @@ def drop(store: str, dimensions: tuple[int, ...]) -> None:
     opened = open_store(store)
     read_head(opened)
     probe_preconditions(opened)
-    version = drop_tiers(opened, dimensions)
+    version = drop_tiers(opened, names)
     click.echo(table([_version(version)]))
 
 

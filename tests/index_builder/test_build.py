@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from usearch.index import Index
 
 from index_builder.build import IndexTask, build_graph, build_index_shard, distinct_codes, plan_index_tasks
 from index_builder.verify import verify_index_shard
@@ -17,10 +18,14 @@ from tierloom.errors import CheckpointMismatch, Corrupt, Malformed, Verification
 from tierloom.index_reader import SCAN_CODES, IndexReader, split_keys
 from tierloom.manifest import IndexShard, VectorShard
 from tierloom.object_files import ObjectFiles
+from tierloom.quantizer import Code, query_code
 from tierloom.shards.schema import ShardSchema
 from tierloom.stores.local import LocalStore
 
 TIER = Tier(name="8", dimensions=8)
+SIGNS = Tier(name="16-binary", dimensions=16, kind="binary")
+TIERS = {tier.name: tier for tier in (TIER, SIGNS)}
+of_either_kind = pytest.mark.parametrize("tier", [TIER, SIGNS], ids=lambda tier: tier.kind)
 
 
 @pytest.fixture
@@ -48,14 +53,17 @@ def open_reader(shard: IndexShard, store: LocalStore) -> IndexReader:
     return IndexReader(shard, files.path(shard), files.path(shard.aliases) if shard.aliases else None)
 
 
-def codes_of(shards: tuple[VectorShard, ...], store: LocalStore, dimensions: int = 8) -> NDArray[np.int8]:
+def codes_of(shards: tuple[VectorShard, ...], store: LocalStore, tier: Tier = TIER) -> Code:
     files = ObjectFiles(store)
-    return np.concatenate([files.shard(shard).column("prefix")[:, :dimensions] for shard in shards])
+    prefixes = np.concatenate([files.shard(shard).column("prefix") for shard in shards])[:, : tier.dimensions]
+    return np.packbits(prefixes > 0, axis=1) if tier.kind == "binary" else np.ascontiguousarray(prefixes)
 
 
-def found_by_own_code(shard: IndexShard, shards: tuple[VectorShard, ...], store: LocalStore) -> float:
+def found_by_own_code(
+    shard: IndexShard, shards: tuple[VectorShard, ...], store: LocalStore, tier: Tier = TIER
+) -> float:
     reader = open_reader(shard, store)
-    codes = np.ascontiguousarray(codes_of(shards, store, shard.parameters.dimensions))
+    codes = codes_of(shards, store, tier)
     return float(
         np.mean([key in reader.search(code, 3).keys for key, code in zip(keys_of(shards), codes, strict=True)])
     )
@@ -78,17 +86,55 @@ def test_a_graph_too_large_to_scan_finds_its_rows(store: LocalStore) -> None:
     built = build_index_shard(IndexTask(tier, shards), store)
     assert built.codes == SCAN_CODES + 500
     verify_index_shard(built, shards, ObjectFiles(store))
-    assert found_by_own_code(built, shards, store) >= 0.99
+    assert found_by_own_code(built, shards, store, tier) >= 0.99
 
 
+# Not all are a multiple of 64: usearch compares words of bits, and what is left of them.
+@pytest.mark.parametrize("dimensions", [8, 40, 64, 72, 256])
+@pytest.mark.parametrize("rows", [300, SCAN_CODES + 500])
+def test_a_binary_tier_answers_by_the_hamming_distance(store: LocalStore, dimensions: int, rows: int) -> None:
+    schema = ShardSchema("0" * 32, dimensions=256, prefix_dimensions=256)
+    shards = (store_rows(store, random_rows(rows, schema), schema),)
+    tier = Tier(name=f"{dimensions}-binary", dimensions=dimensions, kind="binary")
+    built = build_index_shard(IndexTask(tier, shards), store)
+    verify_index_shard(built, shards, ObjectFiles(store))
+    codes = codes_of(shards, store, tier)
+    assert built.codes == len(np.unique(codes, axis=0))
+    reader, draw = open_reader(built, store), np.random.default_rng(4)
+    for _ in range(5):
+        code = draw.integers(0, 256, dimensions // 8).astype(np.uint8)
+        exact = np.bitwise_count(codes ^ code).sum(axis=1)
+        found = reader.search(code, built.codes)
+        assert sorted(found.keys.tolist()) == list(range(rows))
+        assert np.array_equal(found.distances, np.sort(exact))
+        assert np.array_equal(found.distances, exact[found.keys.astype(np.int64)])
+
+
+@pytest.mark.parametrize("dimensions", [16, 64, 72])
+def test_a_graph_takes_the_bytes_that_are_stated(store: LocalStore, dimensions: int) -> None:
+    """Those of the codes, and what 16 edges of a node take: the header and the layout are those of int8 graphs."""
+    schema = ShardSchema("0" * 32, dimensions=128, prefix_dimensions=128)
+    shards = (store_rows(store, random_rows(3000, schema), schema),)
+    for tier in (Tier("int8", dimensions), Tier("bits", dimensions, "binary")):
+        built = build_index_shard(IndexTask(tier, shards), store)
+        width = dimensions // 8 if tier.kind == "binary" else dimensions
+        edges = 16 + 8 * 16 + (4 + 4 * 16) / 15
+        assert built.bytes / built.codes == pytest.approx(width + edges, rel=0.01)
+        data = store.read(built.path)
+        assert np.frombuffer(data[:8], "<u4").tolist() == [built.codes, width]
+        codes = distinct_codes(IndexTask(tier, shards), ObjectFiles(store)).codes
+        assert data[8 : 8 + codes.nbytes] == codes.tobytes()
+
+
+@of_either_kind
 @pytest.mark.parametrize("rows", [1, 2, 300])
-def test_rows_that_are_all_the_same_share_one_code(store: LocalStore, rows: int) -> None:
+def test_rows_that_are_all_the_same_share_one_code(store: LocalStore, rows: int, tier: Tier) -> None:
     shards = (repeated(store, "a", rows, 1),)
-    built = build_index_shard(IndexTask(TIER, shards), store)
+    built = build_index_shard(IndexTask(tier, shards), store)
     verify_index_shard(built, shards, ObjectFiles(store))
     assert built.codes == 1
     assert (built.aliases.pairs if built.aliases else 0) == rows - 1
-    found = open_reader(built, store).search(np.ascontiguousarray(codes_of(shards, store)[0]), 1)
+    found = open_reader(built, store).search(codes_of(shards, store, tier)[0], 1)
     assert sorted(found.keys.tolist()) == keys_of(shards)
     assert np.allclose(found.distances, 0, atol=1e-6)
 
@@ -100,18 +146,21 @@ def test_a_tier_in_which_most_rows_point_alike_is_sound(store: LocalStore, dimen
     verify_index_shard(built, shards, ObjectFiles(store))
 
 
-def test_rows_whose_prefix_is_zero_are_kept(store: LocalStore) -> None:
+@of_either_kind
+def test_rows_whose_prefix_is_zero_are_kept(store: LocalStore, tier: Tier) -> None:
     nothing = (0.0,) * 16 + (1.0,) * 16
     shards = (store_shard(store, [Row("a"), Row("b", vector=nothing), Row("c", vector=nothing)]),)
-    built = build_index_shard(IndexTask(TIER, shards), store)
+    built = build_index_shard(IndexTask(tier, shards), store)
     verify_index_shard(built, shards, ObjectFiles(store))
-    assert sorted(open_reader(built, store).search(np.ones(8, np.int8), 10).keys.tolist()) == keys_of(shards)
+    code = query_code(np.ones(32, np.float32), tier)
+    assert sorted(open_reader(built, store).search(code, 10).keys.tolist()) == keys_of(shards)
 
 
-def test_distinct_codes_and_aliases_are_the_rows(store: LocalStore) -> None:
+@of_either_kind
+def test_distinct_codes_and_aliases_are_the_rows(store: LocalStore, tier: Tier) -> None:
     shards = (repeated(store, "a", 50, 9), repeated(store, "b", 20, 4))
-    codes = distinct_codes(IndexTask(TIER, shards), ObjectFiles(store))
-    stored = dict(zip(keys_of(shards), map(bytes, codes_of(shards, store)), strict=True))
+    codes = distinct_codes(IndexTask(tier, shards), ObjectFiles(store))
+    stored = dict(zip(keys_of(shards), map(bytes, codes_of(shards, store, tier)), strict=True))
     indexed = dict(zip(codes.keys.tolist(), map(bytes, codes.codes), strict=True))
     assert len(set(indexed.values())) == len(indexed) == len(set(stored.values()))
     assert indexed.items() <= stored.items()
@@ -129,11 +178,12 @@ def test_hits_carry_the_position_and_the_row(store: LocalStore) -> None:
     assert (positions.tolist(), rows.tolist()) == ([1], [2])
 
 
-def test_the_same_inputs_make_the_same_bytes(tmp_path: Path, store: LocalStore) -> None:
+@of_either_kind
+def test_the_same_inputs_make_the_same_bytes(tmp_path: Path, store: LocalStore, tier: Tier) -> None:
     other = LocalStore(tmp_path / "other")
     first, second = ((store_rows(at, random_rows(3000)), repeated(at, "b", 60, 5)) for at in (store, other))
-    built = build_index_shard(IndexTask(TIER, first), store)
-    assert build_index_shard(IndexTask(TIER, second), other) == built
+    built = build_index_shard(IndexTask(tier, first), store)
+    assert build_index_shard(IndexTask(tier, second), other) == built
     assert built.aliases is not None
     for name in (built.path, built.aliases.path):
         assert store.read(name) == other.read(name)
@@ -163,6 +213,7 @@ def test_other_inputs_have_another_name(store: LocalStore) -> None:
         IndexTask(TIER, (second, first)),
         IndexTask(TIER, (first,)),
         IndexTask(msgspec.structs.replace(TIER, dimensions=4), (first,)),
+        IndexTask(msgspec.structs.replace(TIER, kind="binary"), (first,)),
         IndexTask(msgspec.structs.replace(TIER, connectivity=2), (first,)),
         IndexTask(msgspec.structs.replace(TIER, expansion_add=2), (first,)),
     ]
@@ -195,18 +246,31 @@ def test_shards_of_two_checkpoints_are_never_indexed_together(store: LocalStore)
         build_index_shard(IndexTask(TIER, shards), store)
 
 
-def test_only_contiguous_int8_is_fed_to_the_graph() -> None:
+def test_only_contiguous_codes_of_the_tier_are_fed_to_the_graph() -> None:
     keys = np.arange(4, dtype=np.uint64)
-    wrong: list[NDArray[Any]] = [
-        np.zeros((4, 8), np.uint8),
-        np.zeros((4, 8), np.float32),
-        np.zeros((4, 16), np.int8)[:, ::2],
+    wrong: list[tuple[Tier, NDArray[Any]]] = [
+        (TIER, np.zeros((4, 8), np.uint8)),
+        (TIER, np.zeros((4, 8), np.float32)),
+        (TIER, np.zeros((4, 16), np.int8)[:, ::2]),
+        (TIER, np.zeros((4, 16), np.int8)),
+        (SIGNS, np.zeros((4, 2), np.int8)),
+        (SIGNS, np.zeros((4, 16), np.uint8)),
+        (SIGNS, np.zeros((4, 4), np.uint8)[:, ::2]),
+        (SIGNS, np.zeros((4, 2), np.bool_)),
     ]
-    for codes in wrong:
-        with pytest.raises(TypeError, match="int8"):
-            build_graph(TIER, keys, codes)
+    for tier, codes in wrong:
+        with pytest.raises(TypeError, match=f"contiguous u?int8 codes .* for tier {tier.name}"):
+            build_graph(tier, keys, codes)
     with pytest.raises(TypeError, match="uint64"):
         build_graph(TIER, keys.astype(np.int64), np.zeros((4, 8), np.int8))
+
+
+def test_a_code_of_another_kind_is_not_searched_for(store: LocalStore) -> None:
+    shards = (numbered(store, "a", 5),)
+    wrong: list[tuple[Tier, Code]] = [(TIER, np.zeros(8, np.uint8)), (SIGNS, np.zeros(16, np.int8))]
+    for tier, code in wrong:
+        with pytest.raises(TypeError, match="make it by query_code"):
+            open_reader(build_index_shard(IndexTask(tier, shards), store), store).search(code, 1)
 
 
 def test_tasks_put_each_shard_into_each_tier_once(store: LocalStore) -> None:
@@ -219,6 +283,7 @@ def test_tasks_put_each_shard_into_each_tier_once(store: LocalStore) -> None:
     assert plan_index_tasks(tiers, [], max_rows=6) == []
 
 
+@of_either_kind
 class TestVerification:
     """What is wrong with a stored shard is found, and the process lives."""
 
@@ -227,15 +292,13 @@ class TestVerification:
         return (numbered(store, "a", 400), repeated(store, "b", 30, 5))
 
     @pytest.fixture
-    def built(self, store: LocalStore, shards: tuple[VectorShard, ...]) -> IndexShard:
-        return build_index_shard(IndexTask(TIER, shards), store)
+    def built(self, store: LocalStore, shards: tuple[VectorShard, ...], tier: Tier) -> IndexShard:
+        return build_index_shard(IndexTask(tier, shards), store)
 
-    def restored(
-        self, store: LocalStore, built: IndexShard, keys: NDArray[np.uint64], codes: NDArray[np.int8]
-    ) -> IndexShard:
+    def restored(self, store: LocalStore, built: IndexShard, keys: NDArray[np.uint64], codes: Code) -> IndexShard:
         """A shard that claims to be `built`, with this graph and a true length and sha256."""
         path = store.scratch() / "graph"
-        build_graph(TIER, keys, codes).save(str(path))
+        build_graph(TIERS[built.tier], keys, codes).save(str(path))
         return self.replaced(store, built, path.read_bytes())
 
     def replaced(self, store: LocalStore, built: IndexShard, data: bytes) -> IndexShard:
@@ -268,21 +331,62 @@ class TestVerification:
     def test_a_graph_of_other_codes(
         self, store: LocalStore, shards: tuple[VectorShard, ...], built: IndexShard
     ) -> None:
-        codes = distinct_codes(IndexTask(TIER, shards), ObjectFiles(store))
+        codes = distinct_codes(IndexTask(TIERS[built.tier], shards), ObjectFiles(store))
         wrong = self.restored(store, built, codes.keys, np.ascontiguousarray(codes.codes[::-1]))
         with pytest.raises(VerificationError, match="found by their own codes"):
             verify_index_shard(wrong, shards, ObjectFiles(store))
 
+    def test_a_small_graph_of_other_codes(self, store: LocalStore, tier: Tier) -> None:
+        """All of its keys are among the ten nearest to any code."""
+        shards = (numbered(store, "a", 6),)
+        built = build_index_shard(IndexTask(tier, shards), store)
+        codes = distinct_codes(IndexTask(tier, shards), ObjectFiles(store))
+        wrong = self.restored(store, built, codes.keys, np.ascontiguousarray(codes.codes[::-1]))
+        with pytest.raises(VerificationError, match="found by their own codes"):
+            verify_index_shard(wrong, shards, ObjectFiles(store))
+
+    def test_a_graph_of_the_other_kind(
+        self, store: LocalStore, shards: tuple[VectorShard, ...], built: IndexShard
+    ) -> None:
+        """usearch would take over kind and metric of the file, and search it."""
+        dimensions, other = built.parameters.dimensions, SIGNS if built.tier == TIER.name else TIER
+        disguised = msgspec.structs.replace(other, dimensions=dimensions)
+        codes = distinct_codes(IndexTask(disguised, shards), ObjectFiles(store))
+        path = store.scratch() / "graph"
+        build_graph(disguised, codes.keys, codes.codes).save(str(path))
+        wrong = self.replaced(store, built, path.read_bytes())
+        wrong = msgspec.structs.replace(wrong, codes=len(codes.keys))
+        for refused in (
+            lambda: verify_index_shard(wrong, shards, ObjectFiles(store)),
+            lambda: open_reader(wrong, store),
+        ):
+            with pytest.raises(Malformed, match=f"{built.path}: a graph of .* but the manifest states"):
+                refused()
+
+    @pytest.mark.parametrize(("dtype", "metric"), [("i8", "ip"), ("f32", "cos"), ("b1", "tanimoto")])
+    def test_a_graph_of_another_metric(self, store: LocalStore, built: IndexShard, dtype: str, metric: str) -> None:
+        index = Index(ndim=built.parameters.dimensions, metric=metric, dtype=dtype)
+        width = index.ndim // 8 if dtype == "b1" else index.ndim
+        given = {"i8": np.int8, "f32": np.float32, "b1": np.uint8}[dtype]
+        index.add(np.arange(built.codes, dtype=np.uint64), np.ones((built.codes, width), given))
+        path = store.scratch() / "graph"
+        index.save(str(path))
+        with pytest.raises(Malformed, match=f"{built.path}: a graph of .* but the manifest states"):
+            open_reader(self.replaced(store, built, path.read_bytes()), store)
+
     def test_a_missing_row(self, store: LocalStore, shards: tuple[VectorShard, ...], built: IndexShard) -> None:
-        codes = distinct_codes(IndexTask(TIER, shards), ObjectFiles(store))
+        codes = distinct_codes(IndexTask(TIERS[built.tier], shards), ObjectFiles(store))
         wrong = self.restored(store, built, codes.keys[1:], np.ascontiguousarray(codes.codes[1:]))
-        with pytest.raises(VerificationError, match=f"{built.codes - 1} codes of 8 dimensions, not {built.codes}"):
+        with pytest.raises(
+            VerificationError,
+            match=f"{built.codes - 1} codes of .* dimensions, not {built.codes}",
+        ):
             verify_index_shard(wrong, shards, ObjectFiles(store))
 
     def test_a_row_that_is_there_twice_for_another(
         self, store: LocalStore, shards: tuple[VectorShard, ...], built: IndexShard
     ) -> None:
-        codes = distinct_codes(IndexTask(TIER, shards), ObjectFiles(store))
+        codes = distinct_codes(IndexTask(TIERS[built.tier], shards), ObjectFiles(store))
         keys = codes.keys.copy()
         keys[0] = 1 << 40
         wrong = self.restored(store, built, keys, codes.codes)

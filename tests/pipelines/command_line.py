@@ -138,7 +138,7 @@ def assert_whole(store: object) -> None:
     with tierloom.open(str(store)) as snapshot:
         for tier in head.collection.tiers:
             query = [1.0] * snapshot.checkpoint.space.dimensions
-            hits = snapshot.search(query, tier=tier.dimensions, shortlist=10_000, top=10_000)
+            hits = snapshot.search(query, tier=tier.name, shortlist=10_000, top=10_000)
             assert Counter((hit.document_id, hit.ordinal) for hit in hits) == Counter(texts.keys())
     verified = run("verify", store)
     assert verified.status == 0, verified

@@ -61,16 +61,19 @@ def ingest(store: Path, source: Path, texts: dict[str, str], sequence: int) -> N
 def test_what_was_ingested_is_compacted_and_gets_tiers_without_the_model(store: Path, endpoint: Endpoint) -> None:
     requests, tokens, texts = endpoint.requests, endpoint.billed_tokens, live_texts(store)
     compacted = run("compact", store, "--fan-out", 2, "--json").json
-    added = ok(run("tiers", "add", store, 4))
+    added = ok(run("tiers", "add", store, 4, "16-binary"))
     dropped = ok(run("tiers", "drop", store, 8))
     assert (endpoint.requests, endpoint.billed_tokens) == (requests, tokens)
     assert_whole(store)
     assert live_texts(store) == texts
     assert compacted["vector_shards"] == [BATCHES + 1, 1]
     assert compacted["overtaken"] is None
-    assert "tier 4   24 codes" in added.out
+    assert "tier 4          24 codes" in added.out
     assert f"version  {head_of(store).version} published" in dropped.out
-    assert [tier.dimensions for tier in head_of(store).collection.tiers] == [4, 16]
+    assert [tier.name for tier in head_of(store).collection.tiers] == ["4", "16-binary", "16"]
+    assert "tier 16-binary: " in ok(run("show", store)).out
+    found = run("search", store, "other text of 0-1", "--tier", "16-binary", "--top", 1, "--json").json
+    assert found[0]["document_id"] == "0-1"
 
 
 def test_an_unchanged_document_is_paid_once_whatever_was_merged_since(
@@ -134,13 +137,15 @@ class TestWhatIsRefused:
     def test_tiers_that_are_there_or_beyond_what_is_stored(self, tmp_path: Path, endpoint: Endpoint) -> None:
         path = tmp_path / "small"
         init(path, declare(tmp_path, endpoint), tiers="8")
-        assert "tiers of [8] dimensions already" in run("tiers", "add", path, 8).error
-        assert "tiers [16] lie beyond the 8 components" in run("tiers", "add", path, 16).error
+        assert "has tiers 8 already" in run("tiers", "add", path, 8).error
+        assert "tiers 16 lie beyond the 8 components" in run("tiers", "add", path, 16).error
         assert "tiers [99] lie beyond the 16 dimensions of test-model" in run("tiers", "add", path, 99).error
+        assert "tiers 4-binary: a binary tier packs eight" in run("tiers", "add", path, "4-binary").error
+        assert "tier '8-int8' is none; write its dimensions" in run("tiers", "add", path, "8-int8").err
 
     def test_to_drop_what_is_not_there_or_all_there_is(self, store: Path) -> None:
         assert "no tier 99; it has 8, 16" in run("tiers", "drop", store, 99).error
-        assert "tiers [8, 16] are all that this collection has" in run("tiers", "drop", store, 8, 16).error
+        assert "tiers 8, 16 are all that this collection has" in run("tiers", "drop", store, 8, 16).error
 
     def test_a_store_without_a_collection(self, tmp_path: Path) -> None:
         assert "holds no collection" in run("compact", tmp_path / "nothing").error

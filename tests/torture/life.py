@@ -85,11 +85,12 @@ class Life:
 
     def _change_tiers(self) -> None:
         """A tier comes, or goes: what was killed may have done so already."""
-        what = "drop" if 4 in self._world.tiers() else "add"
-        while self._killed_once("tiers", what, self._world.store, 4):
+        tier = self._draw.choice(("4", "16-binary"))
+        what = "drop" if tier in self._world.tiers() else "add"
+        while self._killed_once("tiers", what, self._world.store, tier):
             pass
-        if (4 in self._world.tiers()) != (what == "add"):
-            self._finish("tiers", what, self._world.store, 4)
+        if (tier in self._world.tiers()) != (what == "add"):
+            self._finish("tiers", what, self._world.store, tier)
 
     def _new_events(self) -> list[Event]:
         """Some changes, mixed with older events that come again or too late."""

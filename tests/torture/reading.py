@@ -28,7 +28,7 @@ def read_once(store: str) -> tuple[int, str]:
     with tierloom.open(store) as snapshot:
         live = live_in(snapshot)
         for tier in snapshot.manifest.collection.tiers:
-            if (found := found_in(snapshot, tier.dimensions)) != live:
+            if (found := found_in(snapshot, tier.name)) != live:
                 raise AssertionError(
                     f"version {snapshot.manifest.version}, tier {tier.name}: "
                     f"{found.total()} found, {live.total()} live; {sorted((found - live) + (live - found))[:5]}"

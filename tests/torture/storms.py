@@ -16,7 +16,7 @@ SHARE: Final = 0.08
 
 def storm(store: str, folder: Path, endpoint: Endpoint, commands: Commands, seed: int) -> list[str]:
     """What went wrong when a new collection was made, changed, followed and compacted in bad weather."""
-    commands.ok("init", store, "--model", declare(folder, endpoint), "--tiers", "8,16", *_SIZES)
+    commands.ok("init", store, "--model", declare(folder, endpoint), "--tiers", "8,16,16-binary", *_SIZES)
     weather = Weather(seed, SHARE)
     first, changed = _records(folder, "first.jsonl", first_events()), _records(folder, "changes.jsonl", changes())
     last = Event("d0", 99, ("00009900",))

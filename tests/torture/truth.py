@@ -95,7 +95,7 @@ def _compare_all(found: Losses, store: object, version: int, truth: Truth) -> No
         wanted = chunks_of(truth)
         _compare(found, f"version {version}", live_in(snapshot), wanted)
         for tier in snapshot.manifest.collection.tiers:
-            _compare(found, f"version {version}, tier {tier.name}", found_in(snapshot, tier.dimensions), wanted)
+            _compare(found, f"version {version}, tier {tier.name}", found_in(snapshot, tier.name), wanted)
         _check_counts(found, snapshot.manifest, truth)
 
 
@@ -104,10 +104,10 @@ def live_in(snapshot: Snapshot) -> Counter[Chunk]:
     return Counter((chunk.document_id, chunk.ordinal, chunk.text) for chunk in snapshot.chunks())
 
 
-def found_in(snapshot: Snapshot, dimensions: int) -> Counter[Chunk]:
+def found_in(snapshot: Snapshot, tier: str) -> Counter[Chunk]:
     """Every chunk that a search of one tier can find."""
     query = [1.0] * snapshot.checkpoint.space.dimensions
-    hits = snapshot.search(query, tier=dimensions, shortlist=100_000, top=100_000)
+    hits = snapshot.search(query, tier=tier, shortlist=100_000, top=100_000)
     return Counter((hit.document_id, hit.ordinal, hit.text) for hit in hits)
 
 

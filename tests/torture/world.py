@@ -30,7 +30,7 @@ class World:
         self.truth: Truth = {}
         self.history: dict[int, Truth] = {}
         sizes = ("--chunk-tokens", WORD_BYTES, "--block-chunks", BLOCK_CHUNKS, "--shard-rows", 3 * BLOCK_CHUNKS)
-        commands.ok("init", self.store, "--model", declare(folder, endpoint), "--tiers", "8,16", *sizes)
+        commands.ok("init", self.store, "--model", declare(folder, endpoint), "--tiers", "8,8-binary,16", *sizes)
         self.note_version()
 
     def write(self, name: str, events: Iterable[Event]) -> Path:
@@ -51,9 +51,9 @@ class World:
         """The newest version holds the truth of this moment."""
         self.history[head_version(open_store(str(self.store)))] = self.truth
 
-    def tiers(self) -> set[int]:
-        """The dimensions of the tiers there are."""
-        return {tier.dimensions for tier in read_head(open_store(str(self.store))).collection.tiers}
+    def tiers(self) -> set[str]:
+        """The names of the tiers there are."""
+        return {tier.name for tier in read_head(open_store(str(self.store))).collection.tiers}
 
     def save(self) -> None:
         """Remember this moment."""

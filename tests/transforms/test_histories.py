@@ -48,7 +48,7 @@ ARRIVALS = st.tuples(st.sampled_from("abcde"), st.integers(1, 6))
 EVENTS = st.lists(st.one_of(ARRIVALS, ARRIVALS, ARRIVALS.map(deletion)), min_size=1, max_size=5)
 # Where a step crashes: at which call, and whether that is still carried out. Most steps do not.
 CRASHES = st.one_of(st.none(), st.none(), st.tuples(st.integers(1, 60), st.booleans()))
-EXTRA_TIER = 4
+EXTRA_TIER = Tier(name="8-binary", dimensions=8, kind="binary")
 
 ChunkTexts = dict[Chunk, str]
 
@@ -93,15 +93,15 @@ class Collections(RuleBasedStateMachine):
 
     @rule(crash=CRASHES)
     def add_or_drop_a_tier(self, crash: tuple[int, bool] | None) -> None:
-        there = any(tier.dimensions == EXTRA_TIER for tier in head_of(self.url).collection.tiers)
+        there = EXTRA_TIER in head_of(self.url).collection.tiers
 
         def toggle() -> None:
-            has = any(tier.dimensions == EXTRA_TIER for tier in head_of(self.url).collection.tiers)
+            has = EXTRA_TIER in head_of(self.url).collection.tiers
             if has == there:
-                drop_tiers(self.store, [EXTRA_TIER]) if there else add_tiers(self.store, [_EXTRA], apart=False)
+                drop_tiers(self.store, [EXTRA_TIER.name]) if there else add_tiers(self.store, [EXTRA_TIER], apart=False)
 
         self._step(toggle, crash, self.state)
-        assert there != any(tier.dimensions == EXTRA_TIER for tier in head_of(self.url).collection.tiers)
+        assert there != (EXTRA_TIER in head_of(self.url).collection.tiers)
 
     @rule(document_id=st.sampled_from("abcde"), crash=CRASHES)
     def erase(self, document_id: str, crash: tuple[int, bool] | None) -> None:
@@ -175,7 +175,6 @@ class Collections(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-_EXTRA = Tier(name=str(EXTRA_TIER), dimensions=EXTRA_TIER)
 _ORIGIN = Origin("test")
 
 
@@ -197,7 +196,7 @@ def live_chunks(url: str, version: int | None = None) -> ChunkTexts:
 def found_in(url: str, tier: Tier) -> Counter[tuple[str, int]]:
     """What a tier gives when it is asked for all it has."""
     with tierloom.open(url) as snapshot:
-        hits: Iterable[tierloom.Hit] = snapshot.search([1.0] * 16, tier=tier.dimensions, shortlist=1000, top=1000)
+        hits: Iterable[tierloom.Hit] = snapshot.search([1.0] * 16, tier=tier.name, shortlist=1000, top=1000)
         return Counter((hit.document_id, hit.ordinal) for hit in hits)
 
 

@@ -1,7 +1,7 @@
 """A small collection that changes version by version, a plain dict that it must equal, and how they are compared."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -21,13 +21,14 @@ from tierloom.stores.store import Store
 from tierloom.storing import with_dead_rows
 from tierloom.versions import read_head
 
+TIERS = (8, "16-binary", 16)
 SIZES = Sizes(block_chunks=8, vector_shard_rows=32, index_shard_rows=128)
 
 
 class Living:
     """Documents of some chunks each in `store`, and `model`: what every reader must find."""
 
-    def __init__(self, store: Store, sizes: Sizes = SIZES, tiers: tuple[int, ...] = (8, 16)) -> None:
+    def __init__(self, store: Store, sizes: Sizes = SIZES, tiers: Sequence[int | str] = TIERS) -> None:
         self.store = store
         self.model: dict[tuple[str, int], str] = {}
         self._sequence = 0
@@ -62,7 +63,7 @@ class Living:
             assert {(chunk.document_id, chunk.ordinal): chunk.text for chunk in chunks} == self.model
             assert len(chunks) == len(self.model)
             for tier in snapshot.manifest.collection.tiers:
-                hits = snapshot.search([1.0] * 32, tier=tier.dimensions, shortlist=10_000, top=10_000)
+                hits = snapshot.search([1.0] * 32, tier=tier.name, shortlist=10_000, top=10_000)
                 assert Counter((hit.document_id, hit.ordinal) for hit in hits) == Counter(self.model.keys())
 
     def _row(self, document_id: str, at: int) -> Row:

@@ -62,7 +62,7 @@ class TestWhatIsWritten:
         assert (round_.version, round_.shards_merged, round_.shards_written) == (5, 4, 1)
         assert round_.bytes_merged == sum(shard.bytes for shard in before.vector_shards)
         assert round_.bytes_written == living.head.vector_shards[0].bytes
-        assert (round_.index_shards, done.overtaken) == (2, None)
+        assert (round_.index_shards, done.overtaken) == (3, None)
 
     def test_what_is_due_no_more_is_left_alone(self, living: Living) -> None:
         put_small(living, 4)
@@ -108,7 +108,7 @@ class TestWhatIsWritten:
         (round_,) = compact(living.store, RULES).rounds
         living.check()
         assert {shard.path for shard in living.head.vector_shards} == paths
-        assert (round_.bytes_merged, round_.bytes_written, round_.index_shards) == (0, 0, 2)
+        assert (round_.bytes_merged, round_.bytes_written, round_.index_shards) == (0, 0, 3)
 
     def test_the_run_is_in_the_history_and_has_a_report(self, living: Living) -> None:
         put_small(living, 4)
@@ -217,14 +217,14 @@ class TestBesideWriters:
         put_small(living, 4)
         add = once(lambda: add_tiers(living.store, [Tier(name="4", dimensions=4)]), at)
         assert len(compact(living.store, RULES, stop=add).rounds) == 1
-        assert [tier.dimensions for tier in living.head.collection.tiers] == [4, 8, 16]
+        assert [tier.name for tier in living.head.collection.tiers] == ["4", "8", "16-binary", "16"]
         living.check()
 
     @pytest.mark.parametrize("at", [2, 4])
     def test_a_tier_that_is_dropped_meanwhile_stays_dropped(self, living: Living, at: int) -> None:
         put_small(living, 4)
         assert len(compact(living.store, RULES, stop=once(lambda: drop_tiers(living.store, [8]), at)).rounds) == 1
-        assert [tier.dimensions for tier in living.head.collection.tiers] == [16]
+        assert [tier.name for tier in living.head.collection.tiers] == ["16-binary", "16"]
         living.check()
 
     def test_what_is_stopped_publishes_nothing_more(self, living: Living) -> None:
@@ -299,13 +299,14 @@ CHANGES = st.one_of(
     st.sets(st.integers(0, 12).map(str), min_size=1).map(lambda ids: lambda living: living.delete(ids)),
     st.just(lambda living: compact(living.store, RULES, rounds=1)),
     st.just(lambda living: _turn_tier(living, Tier(name="4", dimensions=4))),
+    st.just(lambda living: _turn_tier(living, Tier(name="8-binary", dimensions=8, kind="binary"))),
 )
 
 
 def _turn_tier(living: Living, tier: Tier) -> None:
     """Add the tier, or drop it if it is there."""
     if tier in living.head.collection.tiers:
-        drop_tiers(living.store, [tier.dimensions])
+        drop_tiers(living.store, [tier.name])
     else:
         add_tiers(living.store, [tier])
 

@@ -57,7 +57,7 @@ def chunks(document_id: str, sequence: int = 1, count: int = 2) -> list[Row]:
 def store(tmp_path: Path) -> LocalStore:
     """Three shards in two groups; the document lives in the second, and its older event is dead in the first."""
     store = LocalStore(tmp_path / "store")
-    make_collection(store)
+    make_collection(store, tiers=(4, 8, "16-binary", 16))
     old = store_shard(store, [*chunks(OTHERS[0]), *chunks(ID, 1)])
     publish(store, [[old]])
     change_head(store, documents=DocumentCounts(2, 2))
@@ -88,7 +88,7 @@ def served(store: LocalStore) -> None:
     with tierloom.open(store.root) as snapshot:
         expected = sorted(live(store))
         for tier in snapshot.manifest.collection.tiers:
-            hits = snapshot.search(QUERY, tier=tier.dimensions, shortlist=1000, top=1000)
+            hits = snapshot.search(QUERY, tier=tier.name, shortlist=1000, top=1000)
             assert sorted((hit.document_id, hit.ordinal) for hit in hits) == expected
     for version in stored_versions(store):
         assert audit(store, version).problems == ()

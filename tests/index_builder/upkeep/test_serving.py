@@ -61,4 +61,4 @@ def test_a_tier_that_a_profile_searches_is_not_dropped(living: Living) -> None:
         drop_tiers(living.store, [8])
     set_serving(living.store, Serving(profiles={"careful": Profile(tier="16")}))
     drop_tiers(living.store, [8])
-    assert [tier.name for tier in living.head.collection.tiers] == ["16"]
+    assert [tier.name for tier in living.head.collection.tiers] == ["16-binary", "16"]

@@ -18,6 +18,7 @@ from tierloom.versions import read_manifest
 
 FOUR = Tier(name="4", dimensions=4)
 TWELVE = Tier(name="12", dimensions=12, connectivity=8)
+SIGNS = Tier(name="8-binary", dimensions=8, kind="binary")
 
 
 @pytest.fixture
@@ -29,8 +30,8 @@ def living(tmp_path: Path) -> Living:
     return living
 
 
-def dimensions(living: Living) -> list[int]:
-    return [tier.dimensions for tier in living.head.collection.tiers]
+def served(living: Living) -> list[str]:
+    return [tier.name for tier in living.head.collection.tiers]
 
 
 class TestAdding:
@@ -38,7 +39,7 @@ class TestAdding:
         before = living.head
         added = add_tiers(living.store, [FOUR, TWELVE])
         living.check()
-        assert dimensions(living) == [4, 8, 12, 16]
+        assert served(living) == ["4", "8", "12", "16-binary", "16"]
         assert (added.version, living.head.run.command) == (before.version + 1, "tiers add")
         assert set(added.index_shards) == {*living.head.index_shards_of("4"), *living.head.index_shards_of("12")}
         assert living.head.collection.tier(12) == TWELVE
@@ -51,6 +52,15 @@ class TestAdding:
         grouped = [index.vector_shards for index in living.head.index_shards_of("16")]
         assert [index.vector_shards for index in living.head.index_shards_of("4")] == grouped
 
+    def test_one_of_another_kind_is_another_tier(self, living: Living) -> None:
+        added = add_tiers(living.store, [SIGNS])
+        living.check()
+        assert served(living) == ["8-binary", "8", "16-binary", "16"]
+        assert {index.parameters.metric for index in added.index_shards} == {"hamming"}
+        drop_tiers(living.store, ["8"])
+        living.check()
+        assert served(living) == ["8-binary", "16-binary", "16"]
+
     def test_of_an_empty_collection_are_served_from_the_start(self, tmp_path: Path) -> None:
         living = Living(LocalStore(tmp_path / "empty"))
         assert add_tiers(living.store, [FOUR]).index_shards == ()
@@ -61,8 +71,9 @@ class TestAdding:
     @pytest.mark.parametrize(
         ("tier", "message"),
         [
-            (Tier(name="8", dimensions=8), r"tiers of \[8\] dimensions already; drop them"),
-            (Tier(name="32", dimensions=32), r"tiers \[32\] lie beyond the 16 components"),
+            (Tier(name="8", dimensions=8), "has tiers 8 already; drop them"),
+            (Tier(name="16-binary", dimensions=16, kind="binary"), "has tiers 16-binary already; drop them"),
+            (Tier(name="32", dimensions=32), "tiers 32 lie beyond the 16 components"),
         ],
     )
     def test_what_cannot_be_served_is_refused(self, living: Living, tier: Tier, message: str) -> None:
@@ -112,7 +123,7 @@ class TestAddingBesideWriters:
         add_tiers(living.store, [FOUR])
         living.check()
         assert meanwhile == []
-        assert dimensions(living) == [4, 8, 16]
+        assert served(living) == ["4", "8", "16-binary", "16"]
 
     def test_a_compaction(self, living: Living, meanwhile: list[Callable[[], object]]) -> None:
         meanwhile += [lambda: compact(living.store, Rules(fan_out=2))]
@@ -124,7 +135,7 @@ class TestAddingBesideWriters:
         meanwhile += [lambda: drop_tiers(living.store, [16])]
         add_tiers(living.store, [FOUR])
         living.check()
-        assert dimensions(living) == [4, 8]
+        assert served(living) == ["4", "8", "16-binary"]
 
     def test_the_same_tier(self, living: Living, meanwhile: list[Callable[[], object]]) -> None:
         meanwhile += [lambda: add_tiers(living.store, [FOUR])]
@@ -142,14 +153,14 @@ class TestAddingBesideWriters:
         monkeypatch.setattr("index_builder.build_pool.build_index_shard", build_other)
         with pytest.raises(VerificationError):
             add_tiers(living.store, [FOUR])
-        assert dimensions(living) == [8, 16]
+        assert served(living) == ["8", "16-binary", "16"]
 
 
 class TestDropping:
     def test_readers_have_the_others(self, living: Living) -> None:
         version = drop_tiers(living.store, [16])
         living.check()
-        assert (living.head.version, dimensions(living)) == (version, [8])
+        assert (living.head.version, served(living)) == (version, ["8", "16-binary"])
         assert living.head.index_shards_of("16") == ()
         assert living.head.run.command == "tiers drop"
 
@@ -158,10 +169,13 @@ class TestDropping:
         living.put({"after": 2})
         add_tiers(living.store, [Tier(name="16", dimensions=16)])
         living.check()
-        assert (living.head.collection.prefix_dimensions, dimensions(living)) == (16, [8, 16])
+        assert (living.head.collection.prefix_dimensions, served(living)) == (16, ["8", "16-binary", "16"])
 
-    @pytest.mark.parametrize(("dropped", "message"), [([8, 16], "all that this"), ([8, 99], "no tier 99")])
-    def test_what_cannot_be_dropped_is_refused(self, living: Living, dropped: list[int], message: str) -> None:
+    @pytest.mark.parametrize(
+        ("dropped", "message"),
+        [([8, "16-binary", 16], "tiers 8, 16-binary, 16 are all"), ([8, 99], "no tier 99")],
+    )
+    def test_what_cannot_be_dropped_is_refused(self, living: Living, dropped: list[int | str], message: str) -> None:
         with pytest.raises(CheckpointError, match=message):
             drop_tiers(living.store, dropped)
-        assert dimensions(living) == [8, 16]
+        assert served(living) == ["8", "16-binary", "16"]

@@ -89,7 +89,7 @@ def test_a_run_over_what_upkeep_has_changed(
     assert audit(open_store(store)).problems == ()
     with tierloom.open(store) as snapshot:
         for tier in tiers:
-            hits = snapshot.search([1.0] * 16, tier=tier.dimensions, shortlist=1000, top=1000)
+            hits = snapshot.search([1.0] * 16, tier=tier.name, shortlist=1000, top=1000)
             assert Counter((hit.document_id, hit.ordinal) for hit in hits) == Counter(expected.keys())
 
 
