@@ -42,8 +42,7 @@ class Nearest:
         self._queries = queries
         self._shards = shards
         self._levels = levels_of(tier)
-        codes = np.stack([quantize_query(query, tier.dimensions) for query in queries])
-        self._wanted = _directions(codes, tier)
+        self._wanted = _directions(_asked_codes(queries, tier), tier)
 
     def with_index(
         self, nearest: Ranked, index: IndexShard, covered: Sequence[int], opened: Callable[[], TierShard]
@@ -101,7 +100,14 @@ def _united_query(parts: Sequence[Ranked]) -> tuple[NDArray[np.int64], NDArray[n
     return unique, scores[there][first], bits
 
 
-def _directions(codes: NDArray[np.int8], tier: Tier) -> NDArray[np.float32]:
+def _asked_codes(queries: NDArray[np.float32], tier: Tier) -> NDArray[np.int8 | np.float32]:
+    """What `query_code` makes of each query; of a binary tier, what it packs the signs of."""
+    if tier.kind == "binary":
+        return queries[:, : tier.dimensions]
+    return np.stack([quantize_query(query, tier.dimensions) for query in queries])
+
+
+def _directions(codes: NDArray[np.int8 | np.float32], tier: Tier) -> NDArray[np.float32]:
     """Unit float32 vectors whose dot products order codes as the tier's metric does."""
     wide = codes.astype(np.float32) if tier.kind == "int8" else np.where(codes > 0, np.float32(1), np.float32(-1))
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)

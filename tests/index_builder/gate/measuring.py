@@ -19,7 +19,7 @@ def sampled_chunks(snapshot: Snapshot, sample: Sample) -> list[LiveChunk]:
     ]
 
 
-def recall_by_hand(snapshot: Snapshot, chunk: LiveChunk, tier: int, shortlist: int, rerank: bool) -> float:
+def recall_by_hand(snapshot: Snapshot, chunk: LiveChunk, tier: str, shortlist: int, rerank: bool) -> float:
     """The share of the exact ten that a chunk's vector finds, but for itself."""
     assert chunk.vector is not None
     query = snapshot.query_vector(chunk.vector.astype(np.float32))
@@ -38,7 +38,7 @@ def recall_by_hand(snapshot: Snapshot, chunk: LiveChunk, tier: int, shortlist: i
 def mean_recall(snapshot: Snapshot, sample: Sample, tier: str, shortlist: int, rerank: bool = True) -> float:
     chunks = sampled_chunks(snapshot, sample)
     assert len(chunks) == len(sample)
-    return float(np.mean([recall_by_hand(snapshot, chunk, int(tier), shortlist, rerank) for chunk in chunks]))
+    return float(np.mean([recall_by_hand(snapshot, chunk, tier, shortlist, rerank) for chunk in chunks]))
 
 
 def _scored(snapshot: Snapshot, query: NDArray[np.float32]) -> list[tuple[Address, float]]:

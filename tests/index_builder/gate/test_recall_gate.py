@@ -99,7 +99,7 @@ def test_the_figures_are_those_of_a_search(store: LocalStore, count: int) -> Non
 
 
 def test_graphs_are_asked_as_a_reader_asks_them(store: LocalStore) -> None:
-    make_collection(store, tiers=(4, 16))
+    make_collection(store, tiers=(4, "16-binary", 16))
     gate = gate_of(store, published(store, [store_rows(store, rows_of(front_loaded(6000)))]))
     with tierloom.open(store.url) as snapshot:
         sample = sample_of(store, gate)
