@@ -3,6 +3,7 @@
 import pytest
 
 pytest_plugins = [
+    "tests.engines.chromium",
     "tests.engines.flink",
     "tests.engines.gcs_server",
     "tests.engines.kafka",

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import pytest
 
@@ -83,7 +83,7 @@ def java_classpath(build: Build, engine: str) -> str:
     return jars
 
 
-def refuse(reason: str) -> None:
+def refuse(reason: str) -> NoReturn:
     """Skip a test whose engine is not to be had. In CI it is."""
     if os.environ.get("CI"):
         pytest.fail(reason)
