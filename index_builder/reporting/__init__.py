@@ -1,0 +1,1 @@
+"""What there is to report about a collection."""
