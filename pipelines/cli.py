@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "promote": "Point a channel at a version that reaches the recall floor.",
     "rollback": "Point a channel back at the version it served before.",
     "channels": "Show where channels point, and who moved them and why.",
+    "report": "Draw a page: what each tier loses, takes and cost.",
     "retention": "Show or change how long versions and deletions are kept.",
     "erase": "Remove documents from everything that is stored.",
     "gc": "Retire old versions and remove what none of them names.",

@@ -1,0 +1,213 @@
+"""The page says what the facts say, and nothing that comes from a store can be anything but text in it."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from index_builder.reporting.facts import Facts, gather
+from pipelines.report.page import ROWS, page
+from tests.made_reports import STATES, empty, grown, measured, run_of, sharded, steps
+from tests.made_versions import CHECKPOINT, Step, retire, store_versions
+from tests.pipelines.report.written_page import WrittenPage
+from tierloom.stores.local import LocalStore
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "'; --></style></title></svg><script>alert(1)</script>",
+    "{{ 7 * 7 }}{% raw %}",
+    "$\\frac{1}{2}$ &amp; &lt;b&gt;",
+    "a\u202eb\u2066c\x00d\x1be\r\n\u2028f",
+    "javascript:alert(1)",
+    "字" * 5000,
+]
+
+
+def written(facts: Facts) -> WrittenPage:
+    return WrittenPage(page(facts))
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    return gather(grown(tmp_path_factory.mktemp("store")))
+
+
+def test_the_tiers_table_states_what_was_measured(facts: Facts) -> None:
+    read = written(facts)
+    gate = facts.head.gate
+    assert gate
+
+    assert [cell.split()[0] for cell in read.column("tiers", "tier")] == ["64", "128", "256-binary", "exact"]
+    assert read.column("tiers", "safe K") == [str(tier.safe_shortlist) for tier in gate.tiers] + ["–"]  # noqa: RUF001
+    recalls = [cell.split() for cell in read.column("tiers", "recall, reranked at K")]
+    for tier, (mean, ends) in zip(gate.tiers, recalls, strict=False):
+        safe = next(one.quality.recall for one in tier.reranked if one.shortlist == tier.safe_shortlist)
+        assert mean == f"{safe.mean:.3f}"
+        assert ends == f"{safe.low:.3f}–{safe.high:.3f}"  # noqa: RUF001
+
+
+def test_every_measured_number_is_in_a_table(facts: Facts) -> None:
+    read = written(facts)
+    gate = facts.head.gate
+    assert gate
+
+    expected = [
+        f"{quality.recall.mean:.3f}"
+        for tier in gate.tiers
+        for quality in (tier.alone, *(reranked.quality for reranked in tier.reranked))
+    ]
+    assert [cell.split()[0] for cell in read.column("measured", "recall")] == expected
+
+
+@pytest.mark.parametrize(
+    ("heading", "member"),
+    [
+        ("added", "added"),
+        ("changed", "changed"),
+        ("removed", "removed"),
+        ("embedded", "embedded_chunks"),
+        ("copied", "copied_chunks"),
+        ("found", "found_chunks"),
+        ("tokens", "tokens"),
+        ("dead", "dead_letters"),
+    ],
+)
+def test_the_runs_table_states_what_each_run_did(facts: Facts, heading: str, member: str) -> None:
+    numbers = [f"{getattr(version.run, member):,}" for version in reversed(facts.versions)]
+
+    assert written(facts).column("runs", heading) == numbers
+
+
+def test_the_headline_names_the_version_the_model_and_what_is_live(facts: Facts) -> None:
+    text = written(facts).text
+
+    for said in (
+        facts.url,
+        "nomic-embed-text-v1.5",
+        f"{facts.head.live_chunks:,}",
+        facts.head.collection.checkpoint[:12],
+    ):
+        assert said in text
+
+
+def test_channels_and_profiles_are_listed(facts: Facts) -> None:
+    read = written(facts)
+
+    assert read.column("channels", "channel") == ["latest", "canary", "prod"]
+    assert read.column("channels", "version") == ["12", "12", "9"]
+    assert read.column("profiles", "profile") == ["analyst", "deep", "fast"]
+    assert read.column("profiles", "for queries of class") == ["and every other", "research", "autocomplete"]
+    assert read.column("profiles", "shortlist") == ["200", "safe K = 200", "–"]  # noqa: RUF001
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_state_has_a_page(tmp_path: Path, state: str) -> None:
+    read = written(gather(STATES[state](tmp_path)))
+
+    assert read.column("runs", "version")
+    ids = [value for _, name, value in read.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_page_asks_nobody_and_runs_nothing(tmp_path: Path, state: str) -> None:
+    read = written(gather(STATES[state](tmp_path)))
+
+    assert not {"script", "iframe", "object", "embed", "form", "base", "image"} & {name for name, _ in read.elements}
+    for _, name, value in read.attributes:
+        assert not name.startswith("on")
+        if name in ("href", "src", "xlink:href"):
+            assert value.startswith(("#", "data:"))
+        if name == "style":
+            assert "url(" not in value.replace("url(#", "")
+
+
+def hostile(facts: Facts, text: str) -> Facts:
+    """The same facts, with a text in every place where a store can hold one."""
+    space = msgspec.structs.replace(facts.checkpoint.space, model=text, revision=text, document_prompt=text)
+    head = msgspec.structs.replace(facts.head, writer=text, created=text)
+    changed: dict[str, Any] = {
+        "url": text,
+        "head": head,
+        "checkpoint": msgspec.structs.replace(facts.checkpoint, space=space),
+        "versions": tuple(_hostile_version(version, text) for version in facts.versions),
+    }
+    return Facts(**({name: getattr(facts, name) for name in Facts.__dataclass_fields__} | changed))
+
+
+def _hostile_version(version: Any, text: str) -> Any:
+    members = {name: getattr(version, name) for name in type(version).__dataclass_fields__}
+    return type(version)(**members | {"run": msgspec.structs.replace(version.run, command=text, run=text)})
+
+
+@pytest.fixture(scope="module")
+def plain(facts: Facts) -> list[tuple[str, tuple[str, ...]]]:
+    """The elements of a page about a store whose texts are plain."""
+    return written(hostile(facts, "plain")).elements
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_text_of_the_store_is_never_markup(facts: Facts, plain: list[tuple[str, tuple[str, ...]]], text: str) -> None:
+    html = page(hostile(facts, text))
+
+    assert WrittenPage(html).elements == plain
+    assert len(html) < 1_000_000
+
+
+@settings(max_examples=40, deadline=None)
+@given(text=st.text())
+def test_whatever_a_store_holds_the_page_has_the_same_elements(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    facts = gather(empty(tmp_path_factory.mktemp("store")))
+
+    html = page(hostile(facts, text))
+
+    assert WrittenPage(html).elements == written(hostile(facts, "plain")).elements
+    assert not any(steering in html for steering in "\x00\x1b\u202e\u2066\u2028")
+    html.encode()
+
+
+def test_the_same_state_gives_the_same_bytes(tmp_path: Path) -> None:
+    store = grown(tmp_path)
+
+    assert page(gather(store)) == page(gather(store))
+
+
+def test_a_thousand_versions_make_a_page_of_bounded_size_and_time(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store_versions(store, [Step([[1000 + at]], measured(at), run_of(at)) for at in range(999)])
+    retire(store, *range(100, 140))
+    began = time.process_time()
+
+    html = page(gather(store))
+
+    assert time.process_time() - began < 10
+    assert len(html) < 2_000_000
+    read = WrittenPage(html)
+    assert len(read.column("runs", "version")) == ROWS
+    assert read.column("runs", "version")[0] == "999"
+
+
+def test_many_shards_are_drawn_as_a_few(tmp_path: Path) -> None:
+    read = written(gather(sharded(tmp_path)))
+
+    assert "40 shards" in read.text
+    assert sum(name == "rect" for name, _ in read.elements) < 40
+
+
+def test_a_checkpoint_of_one_dimension_and_the_least_connectivity_can_be_drawn(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    tiny = msgspec.structs.replace(CHECKPOINT.space, dimensions=1, trained_prefixes=(1,))
+    tiers = tuple(
+        msgspec.structs.replace(tier, connectivity=1)
+        for tier in gather(grown(tmp_path / "other")).head.collection.tiers
+    )
+    store_versions(store, steps(1), msgspec.structs.replace(CHECKPOINT, space=tiny), tiers)
+
+    assert written(gather(store)).column("tiers", "verdict") == ["safe"] * 3
