@@ -86,11 +86,13 @@ def single(root: Path) -> LocalStore:
 
 
 def grown(root: Path) -> LocalStore:
-    """Twelve versions whose relevant documents are known, dead letters, profiles, and two channels."""
+    """Twelve versions whose relevant documents are known, dead letters, profiles, and two channels that were moved."""
     store = LocalStore(root)
     most = steps(12, relevance=True)
     store_versions(store, [*most[:-1], Step(most[-1].groups, most[-1].gate, most[-1].run, letters=3)], serving=SERVING)
-    point(store, "prod", 9)
+    point(store, "prod", 8, message="first to be served")
+    point(store, "prod", 11, message="the new corpus", forced=True, refused_because="tier 64 misses the floor")
+    point(store, "prod", 9, action="rollback", message="answers were worse than before")
     point(store, "canary", 12)
     return store
 

@@ -7,12 +7,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from tierloom import names
-from tierloom.channel import Channel
+from tierloom.channel import Move, move_channel, read_channel
 from tierloom.checkpoint import Checkpoint, Space
 from tierloom.collection import Collection, Tier
 from tierloom.commit import advance_latest
@@ -27,7 +27,6 @@ from tierloom.manifest import (
     RunRecord,
     VectorShard,
 )
-from tierloom.sealed import seal
 from tierloom.stored_object import StoredObject
 from tierloom.stores.store import Store
 
@@ -121,9 +120,13 @@ def store_versions(
     return head
 
 
-def point(store: Store, channel: str, version: int) -> None:
-    """A new channel that names a version."""
-    store.create(names.channel(channel), seal(Channel(name=channel, version=version, serial=0)))
+def point(store: Store, channel: str, version: int, **members: Any) -> None:
+    """Move a channel to a version, with a record of it; `members` are those of the move that matter."""
+    seen = read_channel(store, channel)
+    at = (_BEGAN + timedelta(hours=seen[0].serial + 1 if seen else 0)).isoformat().replace("+00:00", "Z")
+    described = {"action": "promote", "by": "somebody@host"} | members
+    move = Move(version=version, previous=seen[0].version if seen else None, at=at, **described)
+    move_channel(store, channel, version, seen, move)
 
 
 def retire(store: Store, *versions: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from index_builder.reporting.facts import Facts, TierFacts
+from index_builder.reporting.facts import Facts, TierFacts, VersionFacts
 from tierloom.gate import Quality, TierQuality
 
 Standing = Literal["safe", "below", "unmeasured"]
@@ -101,21 +101,20 @@ def _recall_falls(facts: Facts) -> Iterator[Judgement]:
 
 def _channel_notices(facts: Facts) -> Iterator[Judgement]:
     for channel in facts.channels:
-        pointed = facts.pointed.get(channel.version)
-        below = (
-            [tier.tier for tier in pointed.gate.tiers if tier.safe_shortlist is None]
-            if pointed and pointed.gate
-            else []
-        )
-        if below:
-            yield Judgement(
-                "bad",
-                f"Channel {channel.name} serves version {channel.version}, where {tier_list(below, 0)} "
-                "lies below the floor.",
-            )
+        if pointed := facts.pointed.get(channel.version):
+            yield from _doubts(f"Channel {channel.name} serves version {channel.version}", pointed)
         if behind := facts.head.version - channel.version:
             plural = "" if behind == 1 else "s"
             yield Judgement("neutral", f"Channel {channel.name} is {behind:,} version{plural} behind the newest.")
+
+
+def _doubts(serves: str, pointed: VersionFacts) -> Iterator[Judgement]:
+    if pointed.gate is None:
+        if pointed.live_chunks:
+            yield Judgement("warning", f"{serves}, which was never measured.")
+    elif below := [tier.tier for tier in pointed.gate.tiers if tier.safe_shortlist is None]:
+        lies = "lies" if len(below) == 1 else "lie"
+        yield Judgement("bad", f"{serves}, where {tier_list(below, capital=False)} {lies} below the floor.")
 
 
 def _letter_notices(facts: Facts) -> Iterator[Judgement]:
@@ -133,7 +132,7 @@ def _gate_notices(facts: Facts) -> Iterator[Judgement]:
         )
 
 
-def tier_list(names: list[str], capital: int = 1) -> str:
+def tier_list(names: list[str], capital: bool = True) -> str:
     """`Tier 64`, `Tiers 64, 128 and 256`."""
     word = "Tier" if capital else "tier"
     if len(names) == 1:

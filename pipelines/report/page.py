@@ -17,6 +17,8 @@ from tierloom.serving import Profile
 
 # What is drawn of the newest versions in the table; older ones are in the figures.
 ROWS: Final = 50
+# Of each channel, the newest; tierloom channels lists the others.
+MOVES: Final = 5
 _LONGEST: Final = 1000
 
 
@@ -168,6 +170,7 @@ def _environment() -> Environment:
     }
     environment.globals |= {
         "BARS": run_figures.BARS,
+        "MOVES": MOVES,
         "at_shortlist": at_shortlist,
         "count": count,
         "full_row_bytes": full_row_bytes,

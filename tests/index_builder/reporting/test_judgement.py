@@ -7,7 +7,7 @@ import pytest
 from index_builder.reporting.facts import gather
 from index_builder.reporting.judgement import notices, percent, standing, tier_list, verdict
 from tests.made_reports import below, empty, grown, measured, single, unmeasured
-from tests.made_versions import Step, gate, store_versions
+from tests.made_versions import Step, gate, point, store_versions
 from tierloom.stores.local import LocalStore
 
 
@@ -44,6 +44,15 @@ def test_a_tier_without_a_measurement_is_named(tmp_path: Path) -> None:
         "warning",
         "Tier 256-binary was not measured in this version",
     )
+
+
+def test_a_channel_that_serves_what_was_never_measured_is_told(tmp_path: Path) -> None:
+    store = unmeasured(tmp_path)
+    point(store, "prod", 1)
+
+    assert [notice.text for notice in notices(gather(store))] == [
+        "Channel prod serves version 1, which was never measured."
+    ]
 
 
 def test_an_empty_collection_is_neither_safe_nor_unsafe(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index_builder.reporting.facts import Facts, gather
-from pipelines.report.page import ROWS, page
+from pipelines.report.page import MOVES, ROWS, page
 from tests.made_reports import STATES, empty, grown, measured, run_of, sharded, steps
-from tests.made_versions import CHECKPOINT, Step, retire, store_versions
+from tests.made_versions import CHECKPOINT, Step, point, retire, store_versions
 from tests.pipelines.report.written_page import WrittenPage
+from tierloom.channel import Channel
 from tierloom.stores.local import LocalStore
 
 HOSTILE = [
@@ -105,6 +106,22 @@ def test_channels_and_profiles_are_listed(facts: Facts) -> None:
     assert read.column("profiles", "shortlist") == ["200", "safe K = 200", "–"]  # noqa: RUF001
 
 
+def test_the_last_moves_of_a_channel_are_told_newest_first(facts: Facts) -> None:
+    moves = written(facts).column("channels", "last moves")[2]
+
+    assert moves.index("rollback 11 → 9") < moves.index("promote 8 → 11") < moves.index("8 2026-01-01 00:00:00 UTC")
+    assert "answers were worse than before" in moves
+    assert "forced although tier 64 misses the floor" in moves
+
+
+def test_only_the_newest_of_many_moves_are_told(tmp_path: Path) -> None:
+    store = grown(tmp_path)
+    for version in (10, 11) * 20:
+        point(store, "prod", version)
+
+    assert written(gather(store)).column("channels", "last moves")[2].count("promote") == MOVES
+
+
 @pytest.mark.parametrize("state", STATES)
 def test_every_state_has_a_page(tmp_path: Path, state: str) -> None:
     read = written(gather(STATES[state](tmp_path)))
@@ -135,9 +152,17 @@ def hostile(facts: Facts, text: str) -> Facts:
         "url": text,
         "head": head,
         "checkpoint": msgspec.structs.replace(facts.checkpoint, space=space),
+        "channels": tuple(_hostile_channel(channel, text) for channel in facts.channels),
         "versions": tuple(_hostile_version(version, text) for version in facts.versions),
     }
     return Facts(**({name: getattr(facts, name) for name in Facts.__dataclass_fields__} | changed))
+
+
+def _hostile_channel(channel: Channel, text: str) -> Channel:
+    members = {"by": text, "at": text, "message": text, "refused_because": text}
+    return msgspec.structs.replace(
+        channel, moves=tuple(msgspec.structs.replace(move, **members) for move in channel.moves)
+    )
 
 
 def _hostile_version(version: Any, text: str) -> Any:
