@@ -31,7 +31,7 @@ def test_the_fingerprint_never_changes() -> None:
         {"trained_prefixes": (4, 8)},
         {"document_prompt": "passage: "},
         {"query_prompt": "query: "},
-        {"post_processing": ()},
+        {"post_processing": ("layer-norm", "unit-norm")},
     ],
 )
 def test_whatever_shapes_a_vector_changes_the_fingerprint(changes: dict[str, Any]) -> None:

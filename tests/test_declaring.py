@@ -16,6 +16,7 @@ dimensions = 768
 trained_prefixes = [256, 64, 768]
 document_prompt = "search_document: "
 query_prompt = "search_query: "
+post_processing = ["layer-norm"]
 tokenizer = "huggingface:vocabulary/tokenizer.json"
 limits = { inputs_per_request = 64, tokens_per_request = 65536, tokens_per_input = 8192 }
 endpoint = { base_url = "http://127.0.0.1:8080/v1", api_key_env = "LOCAL_KEY" }

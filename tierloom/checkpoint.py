@@ -24,7 +24,8 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What shapes a vector.
 
     `trained_prefixes` are the prefix dimensions the model was trained to serve (MRL, arXiv:2205.13147).
-    `post_processing` lists the steps between the model's answer and the stored vector, in order.
+    `post_processing` lists the steps between the model's answer and the stored vector, in order; unit norm is always
+    the last one (`tierloom.post_processing`).
     """
 
     provider: Literal["wordllama", "openai"]
@@ -34,7 +35,13 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trained_prefixes: tuple[Dimensions, ...]
     document_prompt: str = ""
     query_prompt: str = ""
-    post_processing: tuple[Literal["unit-norm"], ...] = ("unit-norm",)
+    post_processing: tuple[Literal["layer-norm", "unit-norm"], ...] = ("unit-norm",)
+
+    def __post_init__(self) -> None:
+        if self.post_processing not in (("unit-norm",), ("layer-norm", "unit-norm")):
+            raise ValueError(
+                f"post_processing {list(self.post_processing)} is neither unit-norm nor layer-norm and that"
+            )
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@
     trained_prefixes = [64, 128, 256, 512, 768]
     document_prompt = "search_document: "
     query_prompt = "search_query: "
+    post_processing = ["layer-norm"]          # before the cut; unit norm always follows, and is not named
     tokenizer = "huggingface:tokenizer.json"  # relative to this file
     limits = { inputs_per_request = 64, tokens_per_request = 65536, tokens_per_input = 8192 }
     endpoint = { base_url = "http://127.0.0.1:8080/v1", api_key_env = "LOCAL_KEY" }
@@ -19,7 +20,7 @@ import tomllib
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -41,6 +42,7 @@ class _Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trained_prefixes: tuple[Dimensions, ...] = ()
     document_prompt: str = ""
     query_prompt: str = ""
+    post_processing: Annotated[tuple[Literal["layer-norm"], ...], msgspec.Meta(max_length=1)] = ()
     tokenizer: str = "utf8-bytes"
     limits: Limits = Limits()
     endpoint: Endpoint = Endpoint()
@@ -100,6 +102,7 @@ def _checkpoint(
             trained_prefixes=tuple(sorted(declaration.trained_prefixes)),
             document_prompt=declaration.document_prompt,
             query_prompt=declaration.query_prompt,
+            post_processing=(*declaration.post_processing, "unit-norm"),
         ),
         tokenizer=_tokenizer(declaration.tokenizer, name, folder),
         limits=declaration.limits,

@@ -20,7 +20,7 @@ class Rejection:
 class Embedded:
     """Vectors of a list of inputs.
 
-    `vectors` is float32 (inputs, native dimensions), as the model answered; the rows of `rejected` (by
+    `vectors` is float32 (inputs, native dimensions), not of unit length; the rows of `rejected` (by
     position) hold nothing of meaning. `tokens` were billed by the model.
     """
 

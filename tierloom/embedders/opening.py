@@ -6,20 +6,29 @@ from numpy.typing import NDArray
 from tierloom.checkpoint import Checkpoint
 from tierloom.embedders.embedder import Embedder
 from tierloom.errors import MissingExtra, QueryError
+from tierloom.post_processing import PostProcessed
 
 
 def open_embedder(checkpoint: Checkpoint, concurrency: int = 8) -> Embedder:
     """The embedder of `checkpoint`; at most `concurrency` requests of it are under way at once.
 
-    Raises `MissingExtra` when its library is not installed, `EmbedderRefused` when it cannot serve this checkpoint.
+    Its vectors have been through the declared post-processing, but for the unit norm. Raises `MissingExtra` when its
+    library is not installed, `EmbedderRefused` when it cannot serve this checkpoint.
     """
+    embedder = open_model(checkpoint, concurrency)
+    return PostProcessed(embedder) if "layer-norm" in checkpoint.space.post_processing else embedder
+
+
+def open_model(checkpoint: Checkpoint, concurrency: int = 8) -> Embedder:
+    """As `open_embedder`, with vectors as the model answers them."""
     if checkpoint.space.provider == "wordllama":
         return _open_wordllama(checkpoint)
     return _open_openai(checkpoint, concurrency)
 
 
 def embed_query(embedder: Embedder, checkpoint: Checkpoint, text: str) -> NDArray[np.float32]:
-    """The vector of a question, float32 (native dimensions,), as the model answered, with the query prompt before it.
+    """The vector of a question, float32 (native dimensions,), with the query prompt before it; post-processed as
+    those of documents are, but not of unit length.
 
     Raises `QueryError` when the text is empty or the model has no usable vector for it.
     """
