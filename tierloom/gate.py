@@ -61,6 +61,34 @@ class TierQuality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return next((one.quality for one in self.reranked if one.shortlist == shortlist), None)
 
 
+Verdict = Literal["matryoshka", "refused", "undecided"]
+
+
+class Advantage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A difference of two shares, and the ends of its 95 % confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class PrefixProbe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The share of the ten nearest neighbours by the full vectors that a prefix of `dimensions` finds (`overlap`), and
+    that as many dimensions find that no training has chosen: random projections (`projected`) and random subsets of
+    the dimensions (`subset`).
+
+    `advantage` is that of the prefix over the better of these two. A prefix is `matryoshka` if it beats both by more
+    than the noise, and `refused` if it does not; `undecided` where the sample is too small to tell.
+    """
+
+    dimensions: Positive
+    overlap: Estimate
+    projected: Estimate
+    subset: Estimate
+    advantage: Advantage
+    verdict: Verdict
+
+
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The measurement of one version.
 

@@ -31,6 +31,21 @@ def delete_at_most_option(help_: str) -> Callable[[Callable[..., None]], Callabl
     )
 
 
+def dimensions_option(help_: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """`--dimensions 64,128`: a tuple, empty unless it is given."""
+    return click.option("--dimensions", default="", callback=_dimensions, metavar="LIST", help=help_)
+
+
+def _dimensions(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(part) for part in text.split(",") if text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a list of dimensions such as 64,128") from error
+    if len(set(sizes)) != len(sizes) or any(d < 1 for d in sizes):
+        raise click.BadParameter(f"{text!r}: name each number of dimensions once, and none below 1")
+    return sizes
+
+
 def field_options(command: Callable[..., None]) -> Callable[..., None]:
     """Which fields of a record are which."""
     return _with_options(
@@ -55,6 +70,21 @@ def field_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+_SIZE_UNITS: Final = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, such as 500MB or 2GB (powers of 1000)."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]b)?", str(value).strip().lower())
+        if match is None or not (size := int(float(match[1]) * _SIZE_UNITS[match[2] or ""])):
+            self.fail(f"{value!r} is no size such as 500MB or 2GB", param, ctx)
+        return size
 
 
 class Duration(click.ParamType[timedelta]):

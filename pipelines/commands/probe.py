@@ -1,0 +1,185 @@
+"""tierloom probe: is this model Matryoshka? By measurement, whatever its label says."""
+
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import click
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from index_builder.probing.omissions import Omission, declared_steps, measure_omissions, omission_inputs
+from index_builder.probing.prefixes import FEWEST_ROWS, MOST_ROWS, model_verdict, probe_prefixes
+from index_builder.probing.sizes import probed_sizes
+from pipelines.commands.options import dimensions_option
+from pipelines.commands.probing import Probed, embedded, of_collection, of_sources, stored_vectors
+from tierloom.checkpoint import Checkpoint
+from tierloom.declaring import declared_checkpoint
+from tierloom.embedders.embedder import Embedder
+from tierloom.embedders.opening import open_model
+from tierloom.errors import TierloomError
+from tierloom.gate import Estimate, PrefixProbe, Verdict
+
+# What is embedded again to show what leaving out a declared step does.
+_OMISSION_TEXTS: Final = 1000
+
+_STATUS: Final[dict[Verdict, int]] = {"matryoshka": 0, "refused": 1, "undecided": 3}
+_NOT_MEASURED: Final = 2
+
+
+@click.command("probe")
+@click.argument("named", nargs=-1, required=True, metavar="STORE | --model MODEL SOURCE...")
+@click.option("--model", help="Probe this model before there is a collection: a known one, or a TOML file.")
+@click.option("--base-url", help="Where an OpenAI-compatible endpoint answers.")
+@click.option("--api-key-env", help="The environment variable that holds its key.  [default: OPENAI_API_KEY]")
+@click.option(
+    "--chunk-tokens", default=512, show_default=True, type=click.IntRange(1), help="Tokens of a chunk, at most."
+)
+@dimensions_option("Prefixes to probe.  [default: the trained ones, and powers of two]")
+@click.option(
+    "--sample", default=MOST_ROWS, show_default=True, type=click.IntRange(100, MOST_ROWS), help="Chunks to take."
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the sample and the controls.")
+@click.option(
+    "--omissions/--no-omissions",
+    default=None,
+    help="Embed chunks again, to show what leaving out declared steps does.  [default: if the model runs in-process]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    named: tuple[str, ...],
+    model: str | None,
+    base_url: str | None,
+    api_key_env: str | None,
+    chunk_tokens: int,
+    dimensions: tuple[int, ...],
+    sample: int,
+    seed: int,
+    omissions: bool | None,
+    as_json: bool,
+) -> None:
+    """Measure whether a model's prefixes carry more than any other dimensions would.
+
+    Takes chunks of STORE with their vectors, or with --model chunks of each SOURCE, as `tierloom ingest` reads them,
+    and embeds these first. A prefix is compared with random projections and random subsets of as many dimensions.
+
+    Exit status: 0 Matryoshka, 1 not, 3 too few chunks to tell, 2 it could not be measured.
+    """
+    if model is None and len(named) > 1:
+        raise click.UsageError("one STORE is probed at a time; SOURCEs go with --model")
+    try:
+        if model is None:
+            probed = of_collection(named[0], sample, seed)
+        else:
+            checkpoint = declared_checkpoint(model, base_url, api_key_env)
+            probed = of_sources(checkpoint, named, chunk_tokens, sample, seed)
+        verdict = _probe(probed, dimensions, seed, omissions, as_json)
+    except TierloomError as error:
+        # Not 1, which is an answer.
+        click.echo(f"error: {error}", err=True)
+        sys.exit(_NOT_MEASURED)
+    sys.exit(_STATUS[verdict])
+
+
+def _probe(probed: Probed, dimensions: Sequence[int], seed: int, omissions: bool | None, as_json: bool) -> Verdict:
+    checkpoint = probed.checkpoint
+    space = checkpoint.space
+    sizes = dimensions or probed_sizes(space)
+    again = space.provider == "wordllama" if omissions is None else omissions
+    with _Asking(checkpoint) as asking:
+        vectors = probed.vectors
+        if vectors is None:
+            _announce(checkpoint, [space.document_prompt + text for text in probed.texts], len(probed.texts))
+            vectors = stored_vectors(checkpoint, asking.embed([space.document_prompt + text for text in probed.texts]))
+        probes = probe_prefixes(vectors, sizes, seed)
+        texts = probed.texts[:_OMISSION_TEXTS] if again else []
+        if inputs := omission_inputs(space, len(texts)):
+            _announce(checkpoint, texts, inputs)
+        left_out = measure_omissions(space, asking.embed, texts, sizes)
+    verdict = model_verdict(probes, space.trained_prefixes)
+    shown = _as_json if as_json else _as_text
+    click.echo(shown(checkpoint, len(vectors), probes, verdict, left_out))
+    if not again and (steps := declared_steps(space)):
+        click.echo(f"what leaving out {' or '.join(steps)} does is measured with --omissions", err=True)
+    return verdict
+
+
+class _Asking:
+    """The model, opened when it is first asked."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._embedder: Embedder | None = None
+
+    def embed(self, inputs: Sequence[str]) -> NDArray[np.float32]:
+        self._embedder = self._embedder or open_model(self._checkpoint)
+        return embedded(self._embedder, inputs, self._checkpoint.limits.tokens_per_input)
+
+    def __enter__(self) -> "_Asking":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._embedder:
+            self._embedder.close()
+
+
+def _announce(checkpoint: Checkpoint, inputs: Sequence[str], count: int) -> None:
+    """What will be paid for."""
+    most = sum(len(text.encode()) for text in inputs) * count // len(inputs)
+    click.echo(f"embedding {count:,} inputs of up to {most:,} tokens with {checkpoint.space.model}", err=True)
+
+
+def _as_json(
+    checkpoint: Checkpoint, rows: int, probes: Sequence[PrefixProbe], verdict: Verdict, left_out: Sequence[Omission]
+) -> str:
+    members = {
+        "checkpoint": checkpoint.fingerprint,
+        "model": checkpoint.space.model,
+        "chunks": rows,
+        "verdict": verdict,
+        "prefixes": probes,
+        "omissions": left_out,
+    }
+    return msgspec.json.encode(members).decode()
+
+
+def _as_text(
+    checkpoint: Checkpoint, rows: int, probes: Sequence[PrefixProbe], verdict: Verdict, left_out: Sequence[Omission]
+) -> str:
+    space = checkpoint.space
+    lines = [f"{space.model} ({space.revision}), {space.dimensions} dimensions, {rows:,} chunks"]
+    if probes:
+        lines += ["share of the ten nearest chunks that are found, with 95 % intervals", _HEAD]
+        lines += [_line(probe, probe.dimensions in space.trained_prefixes) for probe in probes]
+    lines.append(_said(probes, verdict, rows))
+    if left_out:
+        lines += ["", "share of the ten nearest chunks found when a declared step is left out"]
+        lines += [f"{'':18}{'dimensions':>11}{'declared':>10}{'without':>9}"]
+        lines += [f"  {o.step:<16}{o.dimensions:>11}{o.declared:>10.3f}{o.without:>9.3f}" for o in left_out]
+    return "\n".join(lines)
+
+
+_HEAD: Final = f"{'dimensions':>12}{'prefix':>16}{'projection':>16}{'subset':>16}{'ahead by':>16}  verdict"
+
+
+def _line(probe: PrefixProbe, trained: bool) -> str:
+    shares = "".join(f"{_share(e):>16}" for e in (probe.overlap, probe.projected, probe.subset))
+    half = probe.advantage.high - probe.advantage.mean
+    ahead = f"{probe.advantage.mean:+.3f} ±{half:.3f}"
+    return f"{probe.dimensions:>12}{shares}{ahead:>16}  {probe.verdict}{', trained' if trained else ''}"
+
+
+def _share(estimate: Estimate) -> str:
+    return f"{estimate.mean:.3f} ±{(estimate.high - estimate.low) / 2:.3f}"
+
+
+def _said(probes: Sequence[PrefixProbe], verdict: Verdict, rows: int) -> str:
+    good = ", ".join(str(probe.dimensions) for probe in probes if probe.verdict == "matryoshka")
+    if verdict == "matryoshka":
+        return f"Matryoshka: prefixes of {good} dimensions carry more than any other choice of as many would"
+    if verdict == "refused":
+        but = f" (those of {good} do)" if good else ""
+        return f"not Matryoshka: prefixes carry no more than any other choice of as many dimensions would{but}"
+    few = f": {rows:,} chunks, of {FEWEST_ROWS:,} that it takes" if rows < FEWEST_ROWS else ""
+    return f"undecided: the sample is too small to tell{few}"
