@@ -26,7 +26,8 @@ TierloomError
 │   └── Overtaken              another writer replaced the shards that were being rewritten
 ├── AccountingError            documents in and documents out do not add up; nothing was published
 ├── VerificationError          a built index shard is not what it should be; nothing was published
-│   └── BelowFloor             a tier finds less of the exact answers than the collection's recall floor
+│   ├── BelowFloor             a tier finds less of the exact answers than the collection's recall floor
+│   └── NotMatryoshka          a tier's prefixes carry no more than as many other dimensions would
 ├── EmbedderError              the model could not be asked
 │   ├── EmbedderRefused        it will refuse again: wrong key, no quota, unknown model, wrong dimensions
 │   └── EmbedderUnavailable    it kept failing until the retries were used up
@@ -142,6 +143,10 @@ class VerificationError(TierloomError):
 
 class BelowFloor(VerificationError):
     """A tier finds less of the exact answers than the collection's recall floor; nothing was published."""
+
+
+class NotMatryoshka(VerificationError):
+    """A tier's prefixes carry no more than as many other dimensions would; nothing was published."""
 
 
 class EmbedderError(TierloomError):

@@ -14,6 +14,8 @@ from tierloom.stored_object import Count, StoredObject
 
 TOP: Final = 10
 DEFAULT_FLOOR: Final = 0.95
+# Where relevant documents are known, a safe shortlist loses no more than this of the exact answers' nDCG.
+NDCG_WITHIN: Final = 0.002
 # The shortlists that are measured, smallest first.
 SHORTLISTS: Final = (20, 50, 100, 200, 500, 1000)
 
@@ -48,7 +50,8 @@ class TierQuality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was measured of one tier: by itself, and reranked, by the size of the shortlist, smallest first.
 
     `safe_shortlist` is the smallest whose recall reaches the floor with the low end of its interval, or that holds
-    all there is; None where none does: such a tier is not published.
+    all there is; None where none does: such a tier is not published. Where relevant documents are known, its nDCG is
+    within `NDCG_WITHIN` of the exact answers' as well, if that of any is.
     """
 
     tier: TierName
@@ -95,7 +98,8 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `source` says whose queries they are: chunks of the corpus itself, held out of their own answers, or those that
     the owner gave. `seed` chose the chunks. `sample` holds the query vectors, `answers` what is kept from version to
     version so that only what is new is measured; it may be older than the version. `exact` is the quality of the exact
-    answers, where relevant documents are known. `seconds` is what the measurement took.
+    answers, where relevant documents are known. `probes` say whether the model's prefixes carry more than as many
+    other dimensions; they are made anew with the sample. `seconds` is what the measurement took.
     """
 
     floor: Share
@@ -106,6 +110,7 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sample: StoredObject
     answers: StoredObject | None = None
     exact: Quality | None = None
+    probes: tuple[PrefixProbe, ...] = ()
     seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
     def of_tier(self, name: str) -> TierQuality | None:

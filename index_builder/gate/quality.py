@@ -14,7 +14,7 @@ from index_builder.gate.exact import KEPT
 from index_builder.gate.ranked import NOBODY, Ranked
 from index_builder.gate.sample import Sample
 from tierloom.collection import Tier
-from tierloom.gate import SHORTLISTS, TOP, Estimate, Quality, Reranked, TierQuality
+from tierloom.gate import NDCG_WITHIN, SHORTLISTS, TOP, Estimate, Quality, Reranked, TierQuality
 
 # Scores that differ by less are equal: float16 vectors are not that precise, nor is a sum in another order.
 _SAME: Final = 1e-5
@@ -59,7 +59,7 @@ class Judge:
                 self._found(nearest, ranks[0] <= TOP, 0, TOP), nearest.at_level(0) if self.sample.judged else nearest
             ),
             reranked=reranked,
-            safe_shortlist=next((one.shortlist for one in reranked if self._is_safe(one, floor)), None),
+            safe_shortlist=self._safe(reranked, floor),
         )
 
     def _shortlists(self) -> list[int]:
@@ -67,7 +67,17 @@ class Judge:
         short = [count for count in SHORTLISTS if count < self.live]
         return [*short, *SHORTLISTS[len(short) : len(short) + 1]]
 
-    def _is_safe(self, one: Reranked, floor: float) -> bool:
+    def _safe(self, reranked: Sequence[Reranked], floor: float) -> int | None:
+        """The smallest that reaches the floor; where relevant documents are known, the smallest of those that orders
+        them nearly as well as the exact answers do, or the longest if none does."""
+        safe = [one for one in reranked if self._reaches(one, floor)]
+        good = self.exact().ndcg if self.sample.judged else None
+        if good is None:
+            return safe[0].shortlist if safe else None
+        close = [one for one in safe if one.quality.ndcg and good.mean - one.quality.ndcg.mean <= NDCG_WITHIN]
+        return next((one.shortlist for one in (*close, *safe[::-1])), None)
+
+    def _reaches(self, one: Reranked, floor: float) -> bool:
         recall = one.quality.recall
         return recall.low >= floor or (one.shortlist >= self.live and recall.mean >= floor)
 

@@ -14,11 +14,14 @@ from index_builder.gate.asking import Asked, Asking
 from index_builder.gate.quality import Judge
 from index_builder.gate.ranked import split
 from index_builder.gate.sample import QUERIES, Sample, drawn_sample
+from index_builder.probing.prefixes import MOST_ROWS, probe_prefixes
+from index_builder.sampling import sample_live
 from tierloom import names
+from tierloom.collection import Collection
 from tierloom.column_files import ColumnFiles
 from tierloom.digest import bytes_digest
-from tierloom.errors import BelowFloor, Corrupt, Malformed, NotFound
-from tierloom.gate import Gate, TierQuality
+from tierloom.errors import BelowFloor, Corrupt, Malformed, NotFound, NotMatryoshka
+from tierloom.gate import Gate, PrefixProbe, TierQuality
 from tierloom.index_reader import IndexReader
 from tierloom.manifest import IndexShard, Manifest
 from tierloom.reranking import exact_scores
@@ -59,8 +62,8 @@ class RecallGate:
     def measured(self, proposal: Manifest, head: Manifest, refuse: bool = True) -> Manifest:
         """The proposal with its gate; `head` is the version that it follows.
 
-        Raises `BelowFloor` when a tier has no safe shortlist; without `refuse` that is only noted, and no channel is
-        promoted to it.
+        Raises `BelowFloor` when a tier has no safe shortlist, and `NotMatryoshka` when a tier is cut from vectors that
+        do not front-load; without `refuse` that is only noted, and no channel is promoted to it.
         """
         began = time.perf_counter()
         if (gate := proposal.gate) and _same_rows(proposal, head) and gate.floor == proposal.collection.recall_floor:
@@ -69,6 +72,7 @@ class RecallGate:
         if measured is not None:
             measured = msgspec.structs.replace(measured, seconds=round(time.perf_counter() - began, 6))
             if refuse:
+                refuse_other_models(measured, proposal.collection)
                 refuse_below_floor(measured)
         return msgspec.structs.replace(proposal, gate=measured)
 
@@ -102,6 +106,7 @@ class RecallGate:
         collection = proposal.collection
         judge = Judge(asked, sample, proposal.live_chunks, _keys_of(shards), _scores_of(shards))
         self._sample, self._answers = (stored, sample), asked.answers
+        probes = proposal.gate.probes if proposal.gate else ()
         return Gate(
             floor=collection.recall_floor,
             source=sample.source,
@@ -113,7 +118,15 @@ class RecallGate:
             sample=stored,
             answers=self._keep(asked.answers, proposal),
             exact=judge.exact() if sample.judged else None,
+            probes=probes + self._probes_of(proposal, {*(one.dimensions for one in probes), asked.vectors.shape[1]}),
         )
+
+    def _probes_of(self, proposal: Manifest, known: set[int]) -> tuple[PrefixProbe, ...]:
+        """Of the sizes of tiers that are not `known`: those that were probed, and the native one."""
+        sizes = sorted({tier.dimensions for tier in proposal.collection.tiers} - known)
+        if not sizes:
+            return ()
+        return probe_prefixes(sample_live(proposal, self._files, MOST_ROWS, _SEED).gather("vector"), sizes, _SEED)
 
     def _keep(self, answers: Answers, proposal: Manifest) -> StoredObject | None:
         """Answers are stored again when much has come since, unless there is so little that asking anew is as good."""
@@ -175,6 +188,22 @@ def put(data: bytes, store: Store) -> StoredObject:
     stored = StoredObject(path=names.gate(sha256[:40]), bytes=len(data), sha256=sha256)
     store.create(stored.path, data)
     return stored
+
+
+def refuse_other_models(gate: Gate, collection: Collection) -> None:
+    """Raise `NotMatryoshka` when a prefix that tiers are cut to is no better than as many other dimensions, unless
+    untrained prefixes were accepted."""
+    if collection.untrained_prefixes:
+        return
+    sizes = {tier.dimensions for tier in collection.tiers}
+    for probe in gate.probes:
+        if probe.verdict == "refused" and probe.dimensions in sizes:
+            raise NotMatryoshka(
+                f"the first {probe.dimensions} dimensions find {probe.overlap.mean:.3f} of the nearest neighbours, "
+                f"random projections to as many {probe.projected.mean:.3f}, random dimensions {probe.subset.mean:.3f}: "
+                "this is no Matryoshka model, or its vectors need a step before the cut (`tierloom probe`). Nothing "
+                "was published. Serve full dimensions, or accept what such tiers lose with `init --untrained-prefixes`"
+            )
 
 
 def refuse_below_floor(gate: Gate) -> None:

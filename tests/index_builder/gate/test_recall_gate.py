@@ -19,7 +19,7 @@ from tests.small_shards import SCHEMA, Row, make_collection, random_rows, store_
 from tierloom.column_files import ColumnFiles
 from tierloom.commit import commit
 from tierloom.document import document_key
-from tierloom.errors import BelowFloor, Corrupt, VerificationError
+from tierloom.errors import BelowFloor, Corrupt, NotMatryoshka, VerificationError
 from tierloom.gate import TOP, Gate
 from tierloom.manifest import Manifest, VectorShard
 from tierloom.quantizer import quantize, to_unit_float16
@@ -152,8 +152,38 @@ def test_a_tier_that_is_not_what_it_should_be_is_refused(store: LocalStore, name
     make_collection(store, tiers=(4,)) if name == "a random rotation" else make_collection(store)
     vectors, codes = wrong_codes()[name]
     manifest = published(store, [store_rows(store, rows_of(vectors, codes))], floor=0.95)
-    with pytest.raises(BelowFloor, match=r"tier 4 misses its recall floor.*--connectivity"):
+    with pytest.raises((BelowFloor, NotMatryoshka)):
         RecallGate(ColumnFiles(store)).measured(manifest, manifest)
+    measured = RecallGate(ColumnFiles(store)).measured(manifest, manifest, refuse=False).gate
+    assert measured is not None
+    with pytest.raises(BelowFloor, match=r"tier 4 misses its recall floor.*--connectivity"):
+        refuse_below_floor(measured)
+
+
+def test_a_model_that_does_not_front_load_is_refused(store: LocalStore) -> None:
+    make_collection(store, tiers=(8, 16))
+    isotropic = to_unit_float16(np.random.default_rng(4).standard_normal((3000, 32)).astype(np.float32))
+    manifest = published(store, [store_rows(store, rows_of(isotropic))])
+    with pytest.raises(NotMatryoshka, match=r"first 8 dimensions find .*tierloom probe"):
+        RecallGate(ColumnFiles(store)).measured(manifest, manifest)
+    accepted = msgspec.structs.replace(manifest.collection, untrained_prefixes=True)
+    manifest = msgspec.structs.replace(manifest, collection=accepted)
+    gate = RecallGate(ColumnFiles(store)).measured(manifest, manifest).gate
+    assert gate is not None
+    assert [probe.verdict for probe in gate.probes] == ["refused", "refused"]
+
+
+def test_a_model_that_front_loads_is_probed_once(store: LocalStore) -> None:
+    make_collection(store, tiers=(8, 16))
+    manifest = published(store, [store_rows(store, rows_of(front_loaded(3000)))])
+    gate = RecallGate(ColumnFiles(store))
+    measured = gate.measured(manifest, manifest)
+    assert measured.gate is not None
+    assert [probe.verdict for probe in measured.gate.probes] == ["matryoshka", "matryoshka"]
+    lower = msgspec.structs.replace(measured.collection, recall_floor=0.1)
+    again = gate.measured(msgspec.structs.replace(measured, collection=lower), measured)
+    assert again.gate is not None
+    assert again.gate.probes == measured.gate.probes
 
 
 def test_vectors_of_other_than_unit_length_are_refused(store: LocalStore) -> None:
