@@ -16,7 +16,7 @@ from tests.embedders.conftest import bounds
 from tierloom.checkpoint import Checkpoint
 from tierloom.declaring import declared_checkpoint
 from tierloom.embedders.embedder import Embedded, Rejection
-from tierloom.embedders.opening import embed_query, open_embedder, open_model
+from tierloom.embedders.opening import embed_queries, open_embedder, open_model
 from tierloom.errors import CheckpointError, Malformed
 from tierloom.post_processing import PostProcessed, layer_norm
 from tierloom.quantizer import to_unit_float16
@@ -89,7 +89,7 @@ def test_documents_and_queries_of_a_declared_layer_norm_are_centred() -> None:
     centred = raw - raw.mean(axis=1, keepdims=True)
     expected = centred / np.linalg.norm(centred, axis=1, keepdims=True)
     assert np.allclose(stored, expected, atol=1e-3)
-    query = embed_query(embedder, NORMED, texts[0])
+    (query,) = embed_queries(embedder, NORMED, texts[:1])
     assert np.allclose(query / np.linalg.norm(query), expected[0], atol=1e-6)
 
 

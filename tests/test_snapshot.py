@@ -82,7 +82,7 @@ def test_a_stored_vector_finds_itself_in_every_tier(snapshot: Snapshot) -> None:
 
 def test_no_more_are_given_than_asked_for(snapshot: Snapshot) -> None:
     assert [len(snapshot.search(QUERY, top=top, shortlist=1)) for top in (1, 3, 100)] == [1, 3, 4]
-    assert snapshot.search(QUERY, top=2) == snapshot.search(QUERY)[:2]
+    assert snapshot.search(QUERY, top=2).hits == snapshot.search(QUERY)[:2]
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-30, 1.0, 7.0, 1e30, 1e300])

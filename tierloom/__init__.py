@@ -10,14 +10,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from tierloom.answer import Answer, Hit
     from tierloom.opening import open_snapshot as open  # noqa: A004 -- read as `tierloom.open`
-    from tierloom.snapshot import Hit, LiveChunk, Snapshot
+    from tierloom.serving import Narrowing, Profile
+    from tierloom.snapshot import LiveChunk, Snapshot
 
-__all__ = ["Hit", "LiveChunk", "Snapshot", "open"]
+__all__ = ["Answer", "Hit", "LiveChunk", "Narrowing", "Profile", "Snapshot", "open"]
 
 _HOMES: Final = {
-    "Hit": ("tierloom.snapshot", "Hit"),
+    "Answer": ("tierloom.answer", "Answer"),
+    "Hit": ("tierloom.answer", "Hit"),
     "LiveChunk": ("tierloom.snapshot", "LiveChunk"),
+    "Narrowing": ("tierloom.serving", "Narrowing"),
+    "Profile": ("tierloom.serving", "Profile"),
     "Snapshot": ("tierloom.snapshot", "Snapshot"),
     "open": ("tierloom.opening", "open_snapshot"),
 }

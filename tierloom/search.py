@@ -1,20 +1,29 @@
-"""Shortlist on a tier, then rerank with the full vectors."""
+"""The steps of a search: shortlist on a tier, narrow by prefixes, rerank with the full vectors."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tierloom.document import document_key
 from tierloom.index_reader import Found, IndexReader, split_keys
 from tierloom.quantizer import estimated_cosine, query_code
 from tierloom.reranking import exact_scores
+from tierloom.rescoring import prefix_scores
 from tierloom.shards.live import LiveShard
+from tierloom.version_rows import VersionRows
+
+# Full vectors gathered at once where there is no bound of rows to score.
+_BLOCK_ROWS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Rows with their scores, best first: `shards` and `rows` int64 (n,), `scores` float64 (n,), a cosine."""
+    """Rows with their scores: `shards` and `rows` int64 (n,), `scores` float64 (n,), a cosine."""
 
     shards: NDArray[np.int64]
     rows: NDArray[np.int64]
@@ -25,8 +34,19 @@ class Candidates:
 
     def best(self, count: int) -> "Candidates":
         """The `count` highest scores; ties in the order of the rows, so that a search repeats itself."""
-        order = np.lexsort((self.rows, self.shards, -self.scores))[:count]
-        return Candidates(self.shards[order], self.rows[order], self.scores[order])
+        few = self._at_least(count)
+        order = np.lexsort((few.rows, few.shards, -few.scores))[:count]
+        return few.at(order)
+
+    def at(self, chosen: NDArray[np.integer]) -> "Candidates":
+        return Candidates(self.shards[chosen], self.rows[chosen], self.scores[chosen])
+
+    def _at_least(self, count: int) -> "Candidates":
+        """The `count` best and what ties with the last of them, in no order: a partition is cheaper than a sort."""
+        if 2 * count >= len(self):
+            return self
+        least = np.partition(self.scores, len(self) - count)[len(self) - count]
+        return self.at(np.flatnonzero(self.scores >= least))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,66 +57,107 @@ class TierShard:
     positions: NDArray[np.int64]
 
 
-def shortlist(
-    tier: Sequence[TierShard], shards: Sequence[LiveShard], query: NDArray[np.float32], count: int
+def shortlist(tier: Sequence[TierShard], rows: VersionRows, query: NDArray[np.float32], count: int) -> Candidates:
+    """The `count` nearest live rows of a tier, in no order; `query` is a unit vector (D,)."""
+    found = _joined([_search_alive(index, rows, query, count) for index in tier])
+    return found if len(found) <= count else found.best(count)
+
+
+def narrow(
+    candidates: Candidates, rows: VersionRows, query: NDArray[np.float32], dimensions: int, keep: int
 ) -> Candidates:
-    """The `count` nearest live rows of a tier; `query` is a unit vector (D,)."""
-    found = [_search_alive(index, shards, query, count) for index in tier]
-    return _joined(found).best(count)
+    """The `keep` best by the first `dimensions` components of the int8 prefixes, in no order, with those scores."""
+    scored = by_prefixes(candidates, rows, query, dimensions)
+    return scored if len(scored) <= keep else scored.best(keep)
 
 
-def rerank(candidates: Candidates, shards: Sequence[LiveShard], query: NDArray[np.float32]) -> Candidates:
-    """The same rows with the exact scores of their full vectors, best first."""
-    scores = np.empty(len(candidates))
-    for position in np.unique(candidates.shards):
-        here = candidates.shards == position
-        scores[here] = exact_scores(shards[position].shard.gather("vector", candidates.rows[here]), query)
-    return Candidates(candidates.shards, candidates.rows, scores).best(len(candidates))
+def by_prefixes(candidates: Candidates, rows: VersionRows, query: NDArray[np.float32], dimensions: int) -> Candidates:
+    """The same rows in no order, scored by the first `dimensions` components of their int8 prefixes."""
+    if not len(candidates):
+        return NOTHING
+    found = _by_shard(candidates)
+    prefixes = rows.gather("prefix", found.shards, found.rows)
+    return Candidates(found.shards, found.rows, prefix_scores(prefixes, query, dimensions))
 
 
-def exact(shards: Sequence[LiveShard], query: NDArray[np.float32], count: int) -> Candidates:
-    """The `count` best live rows by their full vectors: every row is scored. The oracle of every tier."""
-    return _joined([_score_all(position, live, query).best(count) for position, live in enumerate(shards)]).best(count)
+def rerank(candidates: Candidates, rows: VersionRows, query: NDArray[np.float32]) -> Candidates:
+    """The same rows in no order, with the exact scores of their full vectors."""
+    found = _by_shard(candidates)
+    scores = [exact_scores(rows.gather("vector", *block), query) for block in _blocks(found)]
+    return Candidates(found.shards, found.rows, scores[0] if len(scores) == 1 else np.concatenate([*scores, _NONE]))
 
 
-def _score_all(position: int, live: LiveShard, query: NDArray[np.float32]) -> Candidates:
+def exact(rows: VersionRows, query: NDArray[np.float32], count: int) -> Candidates:
+    """The `count` best live rows by their full vectors, best first: every row is scored. The oracle of every tier."""
+    parts = [rerank(_all_of(position, live), rows, query) for position, live in enumerate(rows.shards)]
+    return _joined([part.best(count) for part in parts]).best(count)
+
+
+def rows_of_documents(rows: VersionRows, documents: Collection[str]) -> Candidates:
+    """Every live row of these documents, without scores yet (0)."""
+    wanted = set(documents)
+    keys = np.unique(np.array([document_key(document) for document in wanted], dtype=np.uint64))
+    if not wanted:
+        return NOTHING
+    return _joined([_documents_in(position, live, keys, wanted) for position, live in enumerate(rows.shards)])
+
+
+def _documents_in(position: int, live: LiveShard, keys: NDArray[np.uint64], wanted: set[str]) -> Candidates:
+    found = live.rows_of(keys)
+    if not len(found):
+        return NOTHING
+    ids = live.ids(found)
+    mine = found[np.asarray(pc.is_in(ids, value_set=pa.array(sorted(wanted), pa.string())))]
+    return Candidates(np.full(len(mine), position), mine, np.zeros(len(mine)))
+
+
+def _all_of(position: int, live: LiveShard) -> Candidates:
     rows = np.flatnonzero(live.alive)
-    blocks = [rows[start : start + 4096] for start in range(0, len(rows), 4096)]
-    scores = [exact_scores(live.shard.gather("vector", block), query) for block in blocks]
-    return Candidates(np.full(len(rows), position), rows, np.concatenate([*scores, np.empty(0)]))
+    return Candidates(np.full(len(rows), position), rows, np.zeros(len(rows)))
 
 
-def _search_alive(index: TierShard, shards: Sequence[LiveShard], query: NDArray[np.float32], count: int) -> Candidates:
+def _search_alive(index: TierShard, rows: VersionRows, query: NDArray[np.float32], count: int) -> Candidates:
     """Ask for more until `count` are alive, or the graph has no more to give."""
-    code = query_code(query, index.reader.shard.parameters)
-    asked = min(count, index.reader.shard.codes)
+    shard = index.reader.shard
+    code = quantize_query(query, shard.parameters.dimensions)
+    asked = min(count, shard.codes)
     while True:
-        candidates = _alive(index, shards, index.reader.search(code, asked))
-        if len(candidates) >= count or asked >= index.reader.shard.codes:
+        candidates = _alive(index, rows, index.reader.search(code, asked))
+        if len(candidates) >= count or asked >= shard.codes:
             return candidates
-        asked = min(2 * asked, index.reader.shard.codes)
+        asked = min(2 * asked, shard.codes)
 
 
-def _alive(index: TierShard, shards: Sequence[LiveShard], found: Found) -> Candidates:
-    positions, rows = split_keys(found.keys)
+def _alive(index: TierShard, rows: VersionRows, found: Found) -> Candidates:
+    positions, places = split_keys(found.keys)
     owners = index.positions[positions]
-    lives = _alive_rows(shards, owners, rows)
-    coded = index.reader.shard.parameters
-    scores = estimated_cosine(found.distances[lives], coded.metric, coded.dimensions)
-    return Candidates(owners[lives], rows[lives], scores)
+    candidates = Candidates(owners, places, 1.0 - found.distances.astype(np.float64))
+    lives = rows.lives(owners, places)
+    return candidates if lives is None else candidates.at(np.flatnonzero(lives))
 
 
-def _alive_rows(shards: Sequence[LiveShard], owners: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    lives = np.empty(len(rows), dtype=np.bool_)
-    for position in np.unique(owners):
-        here = owners == position
-        lives[here] = shards[position].alive[rows[here]]
-    return lives
+def _by_shard(candidates: Candidates) -> Candidates:
+    """Ordered so that the rows of each shard lie together."""
+    if not len(candidates) or (candidates.shards[0] == candidates.shards).all():
+        return candidates
+    return candidates.at(np.argsort(candidates.shards, kind="stable"))
+
+
+def _blocks(candidates: Candidates) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Shards and rows, a bounded number at a time."""
+    for start in range(0, len(candidates), _BLOCK_ROWS):
+        part = slice(start, start + _BLOCK_ROWS)
+        yield candidates.shards[part], candidates.rows[part]
+
+
+_NONE: Final = np.empty(0)
+NOTHING: Final = Candidates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 
 def _joined(parts: Sequence[Candidates]) -> Candidates:
-    nothing = Candidates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-    every = [nothing, *parts]
+    if len(parts) == 1:
+        return parts[0]
+    every = [NOTHING, *parts]
     return Candidates(
         np.concatenate([part.shards for part in every]),
         np.concatenate([part.rows for part in every]),

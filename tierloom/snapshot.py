@@ -1,11 +1,9 @@
 """A manifest opened for reading: search it, or walk over everything that lives in it."""
 
 import json
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from types import TracebackType
 from typing import Any
 
@@ -13,32 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierloom import search
+from tierloom.answer import Answer, Hit
+from tierloom.answering import Question, answer, hits_of
 from tierloom.checkpoint import Checkpoint
-from tierloom.embedders.embedder import Embedder
-from tierloom.embedders.opening import embed_query, open_embedder
-from tierloom.errors import CheckpointMismatch, QueryError
-from tierloom.index_reader import IndexReader
 from tierloom.lease import Lease
-from tierloom.manifest import IndexShard, Manifest
+from tierloom.manifest import Manifest
 from tierloom.object_files import ObjectFiles
-from tierloom.search import Candidates, TierShard
+from tierloom.open_version import OpenVersion
+from tierloom.query_vectors import Query, QueryVectors
+from tierloom.routing import Route, route, served_tiers
+from tierloom.search import Candidates
+from tierloom.serving import DEFAULT_TOP, Profile
 from tierloom.shards.live import LiveShard
 from tierloom.shards.schema import ROW_GROUP_ROWS
-
-DEFAULT_SHORTLIST = 200
-DEFAULT_TOP = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One chunk of an answer. `score` is a cosine: exact after reranking, else the tier's estimate."""
-
-    document_id: str
-    ordinal: int
-    score: float
-    heading: str
-    text: str
-    metadata: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,94 +40,148 @@ class LiveChunk:
 
 
 class Snapshot:
-    """One version of a collection. Safe to use from several threads; a context manager.
+    """One version of a collection. Safe to use from several threads, and after a fork; a context manager.
 
     What a call needs is fetched and verified when it is first needed, and mapped from then on.
     """
 
     def __init__(
-        self, manifest: Manifest, checkpoint: Checkpoint, files: ObjectFiles, lease: Lease | None = None
+        self,
+        manifest: Manifest,
+        checkpoint: Checkpoint,
+        files: ObjectFiles,
+        lease: Lease | None = None,
+        vectors: QueryVectors | None = None,
     ) -> None:
+        """`vectors` embed the queries of several snapshots, and are closed by whoever gives them."""
         self.manifest = manifest
         self.checkpoint = checkpoint
         self.lease = lease
         self._files = files
-        self._opening = threading.RLock()
-        self._tiers: dict[str, list[TierShard]] = {}
+        self._vectors = vectors or QueryVectors(checkpoint)
+        self._own_vectors = vectors is None
+        self._version = OpenVersion(manifest, files)
 
     def search(
         self,
-        query: str | Sequence[float] | NDArray[Any],
+        query: Query,
         *,
+        query_class: str | None = None,
+        profile: str | Profile | None = None,
         tier: int | str | None = None,
-        shortlist: int = DEFAULT_SHORTLIST,
-        rerank: bool = True,
-        top: int = DEFAULT_TOP,
+        shortlist: int | None = None,
+        rerank: bool | None = None,
+        top: int | None = None,
+        documents: Collection[str] | None = None,
+        by_document: bool = False,
+        describe: bool = True,
         checkpoint: str | None = None,
-    ) -> list[Hit]:
+    ) -> Answer:
         """The `top` best live chunks for a question or a full-dimension query vector.
 
-        `tier` is its name, or a number of dimensions (default: the largest tier); `shortlist` candidates are taken
-        from it and, with `rerank`, scored exactly with their full vectors. `checkpoint` is the fingerprint that a
-        query vector was made under, if the caller knows it.
+        The collection's routes say which profile a `query_class` gets; a class without a route, and a query without
+        a class, gets the default. A `profile` is a declared one by name, or a value. `tier` (its name, or the
+        dimensions of an int8 tier), `shortlist`, `rerank` and `top` win over the profile. Without a shortlist of its
+        own a profile has the smallest that the gate found safe.
+
+        Of `documents` alone, if they are given: each live chunk of theirs is scored, no tier is asked. With
+        `by_document` the answer has the best chunk of each of the `top` best documents. Without `describe`, hits have
+        no heading, text and metadata. `checkpoint` is the fingerprint that a query vector was made under, if the
+        caller knows it.
 
         Raises:
-            QueryError: the query is empty, not finite, zero, or not of the native dimensions.
+            QueryError: the query is empty, not finite, zero, or not of the native dimensions; the profile is not
+                declared; a count is out of range.
             CheckpointMismatch: the query vector is of another checkpoint.
             CheckpointError: there is no such tier.
         """
-        if shortlist < 1 or top < 1:
-            raise QueryError(f"shortlist {shortlist} and top {top} must be at least 1")
-        vector = self.query_vector(query, checkpoint)
-        return self.hits(self.candidates(vector, tier=tier, shortlist=max(shortlist, top), rerank=rerank).best(top))
+        (answered,) = self.search_many(
+            [query],
+            query_class=query_class,
+            profile=profile,
+            tier=tier,
+            shortlist=shortlist,
+            rerank=rerank,
+            top=top,
+            documents=documents,
+            by_document=by_document,
+            describe=describe,
+            checkpoint=checkpoint,
+        )
+        return answered
 
-    def query_vector(
-        self, query: str | Sequence[float] | NDArray[Any], checkpoint: str | None = None
-    ) -> NDArray[np.float32]:
+    def search_many(
+        self,
+        queries: Sequence[Query] | NDArray[Any],
+        *,
+        query_class: str | None = None,
+        profile: str | Profile | None = None,
+        tier: int | str | None = None,
+        shortlist: int | None = None,
+        rerank: bool | None = None,
+        top: int | None = None,
+        documents: Collection[str] | None = None,
+        by_document: bool = False,
+        describe: bool = True,
+        checkpoint: str | None = None,
+    ) -> list[Answer]:
+        """`search` of each, in order. The model is asked for all texts together, in as few requests as it allows."""
+        chosen = route(
+            self.manifest,
+            query_class=query_class,
+            profile=profile,
+            tier=tier,
+            shortlist=shortlist,
+            rerank=rerank,
+            top=top,
+        )
+        began = time.perf_counter()
+        vectors = self._vectors.of(queries, checkpoint)
+        seconds = (time.perf_counter() - began) / max(len(vectors), 1)
+        return [
+            answer(self._version, Question(vector, chosen, documents, by_document, describe, seconds))
+            for vector in vectors
+        ]
+
+    def query_vector(self, query: Query, checkpoint: str | None = None) -> NDArray[np.float32]:
         """The unit vector (D,) of a question (with the checkpoint's query prompt) or of a given vector."""
-        if checkpoint not in (None, own := self.manifest.collection.checkpoint):
-            raise CheckpointMismatch(f"the query vector is of checkpoint {checkpoint}, the collection of {own}")
-        if isinstance(query, str):
-            return _unit(embed_query(self._embedder, self.checkpoint, query))
-        return _unit(_checked_query(query, self.checkpoint.space.dimensions))
+        (vector,) = self._vectors.of([query], checkpoint)
+        return vector
 
     def candidates(
         self, vector: NDArray[np.float32], *, tier: int | str | None = None, shortlist: int, rerank: bool
     ) -> Candidates:
         """The shortlist of a unit query vector, best first; rows are addresses in the manifest's vector shards."""
-        found = search.shortlist(self._tier(tier), self._live_shards, vector, shortlist)
-        return search.rerank(found, self._live_shards, vector) if rerank else found
+        chosen: Route = route(self.manifest, tier=tier, shortlist=shortlist, rerank=rerank, top=1)
+        found = search.shortlist(self._version.tier(chosen.tier), self._version.rows, vector, shortlist)
+        scored = search.rerank(found, self._version.rows, vector) if rerank else found
+        return scored.best(len(scored))
 
     def exact(self, vector: NDArray[np.float32], top: int = DEFAULT_TOP) -> Candidates:
         """The true best rows of a unit query vector: every live full vector is scored."""
-        return search.exact(self._live_shards, vector, top)
+        return search.exact(self._version.rows, vector, top)
 
     def hits(self, candidates: Candidates) -> list[Hit]:
         """Candidates with what they say, in their order."""
-        hits: list[Hit | None] = [None] * len(candidates)
-        for position in np.unique(candidates.shards):
-            here = np.flatnonzero(candidates.shards == position)
-            rows = candidates.rows[here]
-            shard = self._live_shards[position].shard
-            described = shard.read(("document_id", "heading", "text", "metadata"), rows).to_pylist()
-            for at, row, ordinal in zip(here, described, shard.gather("ordinal", rows), strict=True):
-                row["metadata"] = json.loads(row["metadata"])
-                hits[at] = Hit(ordinal=int(ordinal), score=float(candidates.scores[at]), **row)
-        return [hit for hit in hits if hit is not None]
+        return list(hits_of(self._version, candidates))
 
     def chunks(self, *, vectors: bool = False) -> Iterator[LiveChunk]:
         """Every live chunk, shard by shard, sorted by key within each; memory is that of one row group."""
-        for live in self._live_shards:
+        for live in self._version.rows.shards:
             for start in range(0, len(live.alive), ROW_GROUP_ROWS):
                 rows = start + np.flatnonzero(live.alive[start : start + ROW_GROUP_ROWS])
                 yield from _chunks_of(live, rows, vectors)
 
+    def open(self) -> None:
+        """Fetch, verify and map now all that queries may need: every vector shard, and the tiers of the declared
+        profiles and of the default. Raises what a query would have."""
+        self._version.open(served_tiers(self.manifest.collection))
+
     def close(self) -> None:
         """Let go of files, of the embedder and of the lease. Hits and chunks that were returned stay valid."""
-        if (embedder := self.__dict__.pop("_embedder", None)) is not None:
-            embedder.close()
-        self._tiers.clear()
-        self.__dict__.pop("_live_shards", None)
+        if self._own_vectors:
+            self._vectors.close()
+        self._version.close()
         self._files.forget()
         if self.lease is not None:
             self.lease.close()
@@ -155,30 +194,6 @@ class Snapshot:
     ) -> None:
         self.close()
 
-    @cached_property
-    def _embedder(self) -> Embedder:
-        return open_embedder(self.checkpoint, concurrency=1)
-
-    @cached_property
-    def _live_shards(self) -> list[LiveShard]:
-        return [LiveShard(shard, self._files) for shard in self.manifest.vector_shards]
-
-    def _tier(self, name: int | str | None) -> list[TierShard]:
-        tiers = self.manifest.collection.tiers
-        tier = self.manifest.collection.tier(name) if name is not None else tiers[-1]
-        with self._opening:
-            if tier.name not in self._tiers:
-                with ThreadPoolExecutor() as pool:
-                    shards = self.manifest.index_shards_of(tier.name)
-                    self._tiers[tier.name] = list(pool.map(self._open_index, shards))
-            return self._tiers[tier.name]
-
-    def _open_index(self, shard: IndexShard) -> TierShard:
-        aliases = self._files.path(shard.aliases) if shard.aliases else None
-        position = {stored.path: at for at, stored in enumerate(self.manifest.vector_shards)}
-        reader = IndexReader(shard, self._files.path(shard), aliases)
-        return TierShard(reader, np.array([position[path] for path in shard.vector_shards], dtype=np.int64))
-
 
 def _chunks_of(live: LiveShard, rows: NDArray[np.int64], vectors: bool) -> Iterator[LiveChunk]:
     described = live.shard.read(("document_id", "heading", "text", "metadata"), rows).to_pylist()
@@ -187,25 +202,3 @@ def _chunks_of(live: LiveShard, rows: NDArray[np.int64], vectors: bool) -> Itera
     for row, ordinal, sequence, vector in zip(described, ordinals, sequences, full, strict=True):
         row["metadata"] = json.loads(row["metadata"])
         yield LiveChunk(ordinal=int(ordinal), sequence=int(sequence), vector=vector, **row)
-
-
-def _checked_query(query: Sequence[float] | NDArray[Any], dimensions: int) -> NDArray[np.float64]:
-    try:
-        vector = np.asarray(query)
-    except ValueError as error:
-        raise QueryError(f"a query vector is {dimensions} numbers: {error}") from error
-    if vector.dtype.kind not in "fiu" or vector.shape != (dimensions,):
-        raise QueryError(
-            f"a query vector of shape {vector.shape} and dtype {vector.dtype}; "
-            f"this collection's are ({dimensions},) real numbers"
-        )
-    return vector.astype(np.float64)
-
-
-def _unit(vector: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Scaled to unit length; first by the largest component, so that no square overflows or vanishes."""
-    largest = float(np.abs(vector).max())
-    if not np.isfinite(largest) or largest == 0.0:
-        raise QueryError(f"a query vector whose largest component is {largest} points nowhere")
-    scaled = vector.astype(np.float64) / largest
-    return (scaled / np.linalg.norm(scaled)).astype(np.float32)

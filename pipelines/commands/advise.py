@@ -20,7 +20,7 @@ from pipelines.commands.advice import Advice, as_json_object, as_lines
 from pipelines.commands.options import Size, dimensions_option
 from tierloom.checkpoint import Checkpoint
 from tierloom.collection import Tier
-from tierloom.embedders.opening import embed_query, open_embedder
+from tierloom.embedders.opening import embed_queries, open_embedder
 from tierloom.errors import InputError
 from tierloom.gate import PrefixProbe
 from tierloom.manifest import Manifest
@@ -119,7 +119,7 @@ def _embedded(path: Path, checkpoint: Checkpoint) -> NDArray[np.float32]:
         raise InputError(f"{path} holds no question; write one on each line")
     embedder = open_embedder(checkpoint)
     try:
-        vectors = np.stack([embed_query(embedder, checkpoint, question) for question in questions])
+        vectors = embed_queries(embedder, checkpoint, questions)
     finally:
         embedder.close()
     unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -7,7 +7,9 @@ from dataclasses import asdict
 import click
 
 import tierloom
-from tierloom.snapshot import DEFAULT_SHORTLIST, DEFAULT_TOP, Hit
+from tierloom.answer import Hit
+from tierloom.routing import UNMEASURED_SHORTLIST
+from tierloom.serving import DEFAULT_TOP
 
 
 @click.command("search")
@@ -16,7 +18,7 @@ from tierloom.snapshot import DEFAULT_SHORTLIST, DEFAULT_TOP, Hit
 @click.option("--tier", help="Name of the tier to shortlist on, such as 64.  [default: the largest]")
 @click.option(
     "--shortlist",
-    default=DEFAULT_SHORTLIST,
+    default=UNMEASURED_SHORTLIST,
     show_default=True,
     type=click.IntRange(1),
     help="Candidates to take from the tier.",

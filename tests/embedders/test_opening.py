@@ -9,16 +9,16 @@ import pytest
 from tests.embedders.conftest import Opener, bounds, checkpoint_at, expected
 from tests.embedders.endpoint import Endpoint, error
 from tierloom.declaring import declared_checkpoint
-from tierloom.embedders.opening import embed_query, open_embedder
+from tierloom.embedders.opening import embed_queries, open_embedder
 from tierloom.errors import QueryError
 
 
 def test_wordllama_opens_and_answers() -> None:
     checkpoint = declared_checkpoint("wordllama")
     embedder = open_embedder(checkpoint)
-    vector = embed_query(embedder, checkpoint, "what is a matryoshka?")
-    assert vector.shape == (256,)
-    assert vector.dtype == np.float32
+    vectors = embed_queries(embedder, checkpoint, ["what is a matryoshka?"])
+    assert vectors.shape == (1, 256)
+    assert vectors.dtype == np.float32
     embedder.close()
 
 
@@ -32,23 +32,25 @@ def test_an_endpoint_opens_with_its_concurrency(endpoint: Endpoint) -> None:
     assert endpoint.most_under_way == 2
 
 
-def test_a_query_is_sent_with_its_prompt(endpoint: Endpoint, open_at: Opener) -> None:
-    vector = embed_query(open_at(endpoint), checkpoint_at(endpoint.base_url), "where?")
-    assert [asked.inputs for asked in endpoint.asked] == [["query: where?"]]
-    assert np.array_equal(vector, expected(["query: where?"])[0])
+def test_queries_share_a_request_and_have_their_prompt(endpoint: Endpoint, open_at: Opener) -> None:
+    asked = [f"where is {at}?" for at in range(20)]
+    vectors = embed_queries(open_at(endpoint), checkpoint_at(endpoint.base_url), asked)
+    prompted = [f"query: {text}" for text in asked]
+    assert [request.inputs for request in endpoint.asked] == [prompted]
+    assert np.array_equal(vectors, expected(prompted))
 
 
 @pytest.mark.parametrize("text", ["", " \n\t"])
 def test_an_empty_query_is_refused_unsent(endpoint: Endpoint, open_at: Opener, text: str) -> None:
     with pytest.raises(QueryError, match="empty"):
-        embed_query(open_at(endpoint), checkpoint_at(endpoint.base_url), text)
+        embed_queries(open_at(endpoint), checkpoint_at(endpoint.base_url), [text])
     assert endpoint.requests == 0
 
 
 def test_a_rejected_query_says_why(endpoint: Endpoint, open_at: Opener) -> None:
     endpoint.script = lambda asked: error(400, "too long") if "essay" in asked.inputs[0] else None
     with pytest.raises(QueryError, match=r"test-model.*HTTP 400: too long"):
-        embed_query(open_at(endpoint), checkpoint_at(endpoint.base_url), "essay")
+        embed_queries(open_at(endpoint), checkpoint_at(endpoint.base_url), ["essay"])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """From a checkpoint to the embedder that serves it."""
 
+from collections.abc import Sequence
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,6 +10,8 @@ from tierloom.checkpoint import Checkpoint
 from tierloom.embedders.embedder import Embedder
 from tierloom.errors import MissingExtra, QueryError
 from tierloom.post_processing import PostProcessed
+
+_END_MARKS: Final = 4
 
 
 def open_embedder(checkpoint: Checkpoint, concurrency: int = 8) -> Embedder:
@@ -26,22 +31,30 @@ def open_model(checkpoint: Checkpoint, concurrency: int = 8) -> Embedder:
     return _open_openai(checkpoint, concurrency)
 
 
-def embed_query(embedder: Embedder, checkpoint: Checkpoint, text: str) -> NDArray[np.float32]:
-    """The vector of a question, float32 (native dimensions,), with the query prompt before it; post-processed as
-    those of documents are, but not of unit length.
+def embed_queries(embedder: Embedder, checkpoint: Checkpoint, texts: Sequence[str]) -> NDArray[np.float32]:
+    """The vectors of questions, float32 (n, native dimensions), with the query prompt before each; post-processed as
+    those of documents are, but not of unit length. They share requests as far as the limits of the checkpoint allow.
 
-    Raises `QueryError` when the text is empty or the model has no usable vector for it.
+    Raises `QueryError` when a text is empty or the model has no usable vector for it.
     """
-    if not text.strip():
-        raise QueryError("the query is empty: ask something")
+    for text in texts:
+        if not text.strip():
+            raise QueryError("the query is empty: ask something")
+    inputs = [checkpoint.space.query_prompt + text for text in texts]
+    embedded = embedder.embed(inputs, [_token_bound(text, checkpoint) for text in inputs])
+    for at in sorted(embedded.rejected):
+        detail = embedded.rejected[at].detail
+        which = "this query" if len(texts) == 1 else f"query {at}"
+        raise QueryError(f"{checkpoint.space.model} has no vector for {which}: {detail}")
+    return embedded.vectors
+
+
+def _token_bound(text: str, checkpoint: Checkpoint) -> int:
+    """No tokenizer is loaded for questions: a token is at least a byte, and a few mark the ends of the text. What may
+    be too long is left for the model to judge."""
     limits = checkpoint.limits
-    # No tokenizer is loaded for one question: its length is left for the model to judge.
-    bound = min(limits.tokens_per_input, limits.tokens_per_request)
-    embedded = embedder.embed([checkpoint.space.query_prompt + text], [bound])
-    if rejection := embedded.rejected.get(0):
-        raise QueryError(f"{checkpoint.space.model} has no vector for this query: {rejection.detail}")
-    vector: NDArray[np.float32] = embedded.vectors[0]
-    return vector
+    most = len(text.encode(errors="replace")) + _END_MARKS
+    return min(most, limits.tokens_per_input, limits.tokens_per_request)
 
 
 def _open_wordllama(checkpoint: Checkpoint) -> Embedder:

@@ -1,0 +1,112 @@
+"""Which tier a query is searched on, and how: from its class, a profile, or what the caller says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tierloom.collection import Collection, Tier
+from tierloom.errors import QueryError
+from tierloom.manifest import Manifest
+from tierloom.serving import DEFAULT_TOP, Narrowing, Profile, Serving
+
+# Where no gate has measured what is safe.
+UNMEASURED_SHORTLIST: Final = 200
+# So many rows are scored and described within a few seconds; more is a walk over `Snapshot.chunks`.
+MOST: Final = 1_000_000
+
+DEFAULT: Final = "default"
+GIVEN: Final = "given"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How one query is answered: every choice made. `routed` says whether its class has a route of its own."""
+
+    query_class: str | None
+    routed: bool
+    profile: str
+    tier: Tier
+    shortlist: int
+    funnel: tuple[Narrowing, ...]
+    rerank: bool
+    top: int
+
+    def wider(self, factor: int) -> "Route":
+        """The same with so many times the candidates in every step."""
+        funnel = tuple(Narrowing(step.dimensions, factor * step.keep) for step in self.funnel)
+        return replace(self, shortlist=factor * self.shortlist, funnel=funnel)
+
+
+def route(
+    manifest: Manifest,
+    *,
+    query_class: str | None = None,
+    profile: str | Profile | None = None,
+    tier: int | str | None = None,
+    shortlist: int | None = None,
+    rerank: bool | None = None,
+    top: int | None = None,
+) -> Route:
+    """What a query of this class or profile gets; whatever else is given wins over the profile.
+
+    Raises `QueryError` for a profile that is not declared and for counts that cannot be, `CheckpointError` for a
+    tier that is not there.
+    """
+    collection = manifest.collection
+    routed = query_class in collection.serving.routes
+    name, chosen = _profile(collection, query_class, profile)
+    wanted = chosen.top if top is None else top
+    searched = collection.tier(chosen.tier if tier is None else tier)
+    reranked = chosen.rerank if rerank is None else rerank
+    count = chosen.shortlist if shortlist is None else shortlist
+    if count is None:
+        count = _safe_shortlist(manifest, searched) if reranked or chosen.funnel else wanted
+    _refuse_odd_counts(count, wanted)
+    return Route(query_class, routed, name, searched, max(count, wanted), chosen.funnel, reranked, wanted)
+
+
+def served_tiers(collection: Collection) -> tuple[Tier, ...]:
+    """The tiers that the declared profiles and the default search on, each once."""
+    profiles = (*collection.serving.profiles.values(), _default(collection)[1])
+    return tuple({profile.tier: collection.tier(profile.tier) for profile in profiles}.values())
+
+
+def _profile(collection: Collection, query_class: str | None, profile: str | Profile | None) -> tuple[str, Profile]:
+    serving = collection.serving
+    if isinstance(profile, Profile):
+        return GIVEN, profile
+    if profile is not None:
+        return profile, _declared(serving, profile)
+    if query_class is not None and (name := serving.routes.get(query_class)) is not None:
+        return name, _declared(serving, name)
+    return _default(collection)
+
+
+def _declared(serving: Serving, name: str) -> Profile:
+    if (found := serving.profiles.get(name)) is None:
+        raise QueryError(f"this collection has no profile {name!r}; it has {_listed(serving.profiles)}")
+    return found
+
+
+def _default(collection: Collection) -> tuple[str, Profile]:
+    if (name := collection.serving.default) is not None:
+        return name, _declared(collection.serving, name)
+    graded = [tier for tier in collection.tiers if tier.kind == "int8"] or list(collection.tiers)
+    return DEFAULT, Profile(tier=max(graded, key=lambda tier: tier.dimensions).name, top=DEFAULT_TOP)
+
+
+def _safe_shortlist(manifest: Manifest, tier: Tier) -> int:
+    """The smallest that the gate found safe."""
+    quality = manifest.gate.of_tier(tier.name) if manifest.gate else None
+    return (quality.safe_shortlist if quality else None) or UNMEASURED_SHORTLIST
+
+
+def _refuse_odd_counts(shortlist: int, top: int) -> None:
+    if shortlist < 1 or top < 1:
+        raise QueryError(f"shortlist {shortlist} and top {top} must be at least 1")
+    if shortlist > MOST or top > MOST:
+        raise QueryError(f"shortlist {shortlist} and top {top} may be at most {MOST}; walk over chunks() for more")
+
+
+def _listed(names: Mapping[str, object]) -> str:
+    return ", ".join(sorted(names)) or "none"
