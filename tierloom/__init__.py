@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from tierloom.answer import Answer, Hit
+    from tierloom.following import Follower, follow
     from tierloom.opening import open_snapshot as open  # noqa: A004 -- read as `tierloom.open`
     from tierloom.serving import Narrowing, Profile
     from tierloom.snapshot import LiveChunk, Snapshot
 
-__all__ = ["Answer", "Hit", "LiveChunk", "Narrowing", "Profile", "Snapshot", "open"]
+__all__ = ["Answer", "Follower", "Hit", "LiveChunk", "Narrowing", "Profile", "Snapshot", "follow", "open"]
 
 _HOMES: Final = {
     "Answer": ("tierloom.answer", "Answer"),
+    "Follower": ("tierloom.following", "Follower"),
     "Hit": ("tierloom.answer", "Hit"),
     "LiveChunk": ("tierloom.snapshot", "LiveChunk"),
     "Narrowing": ("tierloom.serving", "Narrowing"),
     "Profile": ("tierloom.serving", "Profile"),
     "Snapshot": ("tierloom.snapshot", "Snapshot"),
+    "follow": ("tierloom.following", "follow"),
     "open": ("tierloom.opening", "open_snapshot"),
 }
 

@@ -67,6 +67,7 @@ class Lease:
         self._duration = duration
         began = _now()
         self._record = LeaseRecord(version, holder or this_process(), 0, 0, began if working else None)
+        self._process = os.getpid()
         self._name = names.lease(secrets.token_hex(16))
         self._revision: Revision | None = None
         self._closing = threading.Event()
@@ -75,7 +76,9 @@ class Lease:
         self._thread.start()
 
     def close(self) -> None:
-        """Let go of the version."""
+        """Let go of the version. In a forked child nothing: it is the parent's, who renews it."""
+        if os.getpid() != self._process:
+            return
         self._closing.set()
         # A store that is out of reach may hold it up: the lease then ends by itself.
         self._thread.join(timeout=5)

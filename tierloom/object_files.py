@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from tierloom.errors import CheckpointMismatch, Corrupt, Malformed
+from tierloom.forking import remake_in_children
 from tierloom.manifest import VectorShard
 from tierloom.shards.columns import ShardColumns
 from tierloom.shards.mapped import MappedShard
@@ -32,6 +33,7 @@ class ObjectFiles:
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._verified: dict[tuple[str, str], Path] = {}
         self._shards: dict[tuple[str, str], ShardColumns] = {}
+        remake_in_children(self._remake)
 
     def path(self, stored: StoredObject) -> Path:
         """The object's bytes as a file. Raises `Corrupt` or `NotFound`."""
@@ -62,6 +64,12 @@ class ObjectFiles:
             if path and not self.store.local:
                 path.unlink(missing_ok=True)
 
+    def unmap_all_but(self, *shards: Iterable[StoredObject]) -> None:
+        """Let go of every mapped shard but these; files stay, and stay verified."""
+        kept = {(stored.path, stored.sha256) for stored in chain(*shards)}
+        for identity in self._shards.keys() - kept:
+            self._shards.pop(identity, None)
+
     def forget(self) -> None:
         """Let go of every mapped shard."""
         self._shards.clear()
@@ -82,6 +90,9 @@ class ObjectFiles:
         path = self.store.fetch(stored.path, self.folder)
         verify_file(path, stored)
         return path
+
+    def _remake(self) -> None:
+        self._locks = defaultdict(threading.Lock)
 
     def _own_folder(self) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="tierloom-objects-"))

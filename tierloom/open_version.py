@@ -3,28 +3,32 @@
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 import numpy as np
 
 from tierloom.collection import Tier
-from tierloom.index_reader import IndexReader
+from tierloom.forking import remake_in_children
 from tierloom.manifest import IndexShard, Manifest
-from tierloom.object_files import ObjectFiles
-from tierloom.search import TierShard
+from tierloom.open_objects import OpenObjects
+from tierloom.search import TierShard, rerank, shortlist
 from tierloom.shards.live import LiveShard
 from tierloom.version_rows import VersionRows
+
+_FIRST_SHORTLIST: Final = 10
 
 
 class OpenVersion:
     """One version, opened piece by piece. Safe to use from several threads."""
 
-    def __init__(self, manifest: Manifest, files: ObjectFiles) -> None:
+    def __init__(self, manifest: Manifest, objects: OpenObjects) -> None:
         self.manifest = manifest
-        self.rows = VersionRows([LiveShard(shard, files) for shard in manifest.vector_shards])
-        self._files = files
+        self.rows = VersionRows([LiveShard(shard, objects.files) for shard in manifest.vector_shards])
+        self._objects = objects
         self._opening = threading.Lock()
         self._tiers: dict[str, list[TierShard]] = {}
         self._positions = {stored.path: at for at, stored in enumerate(manifest.vector_shards)}
+        remake_in_children(self._remake)
 
     def tier(self, tier: Tier) -> list[TierShard]:
         """The open index shards of a tier."""
@@ -49,7 +53,29 @@ class OpenVersion:
         self._tiers = {}
         self.rows = VersionRows([])
 
+    @property
+    def views(self) -> int:
+        """The most searches of one index shard that there were at once."""
+        return max((index.reader.views for tier in self._tiers.values() for index in tier), default=0)
+
+    def warm(self, views: int) -> None:
+        """Let the opened tiers have so many views, and answer a first query each."""
+        for name, tier in list(self._tiers.items()):
+            for index in tier:
+                index.reader.open_views(views)
+            self._ask_once(name)
+
+    def _ask_once(self, tier: str) -> None:
+        """What a first query does for all later ones: libraries choose their kernels, pages are mapped."""
+        if not self.rows.shards:
+            return
+        first = self.rows.shards[0].shard.gather("vector", np.zeros(1, np.int64))[0].astype(np.float32)
+        found = shortlist(self._tiers[tier], self.rows, first, _FIRST_SHORTLIST)
+        rerank(found, self.rows, first)
+
+    def _remake(self) -> None:
+        self._opening = threading.Lock()
+
     def _open_index(self, shard: IndexShard) -> TierShard:
-        aliases = self._files.path(shard.aliases) if shard.aliases else None
-        reader = IndexReader(shard, self._files.path(shard), aliases)
-        return TierShard(reader, np.array([self._positions[path] for path in shard.vector_shards], dtype=np.int64))
+        positions = np.array([self._positions[path] for path in shard.vector_shards], dtype=np.int64)
+        return TierShard(self._objects.reader(shard), positions)

@@ -43,10 +43,10 @@ def open_snapshot(
     """
     opened = open_store(str(store))
     wanted = partial(_wanted, opened, version, channel)
-    files = ObjectFiles(opened, Path(cache) if cache else _cache_of(opened))
+    files = ObjectFiles(opened, Path(cache) if cache else cache_of(opened))
     with ExitStack() as undone:
         held = undone.enter_context(lease_newest(opened, wanted, lease)) if lease else None
-        manifest = read_manifest(opened, held.version) if held else _read(opened, wanted)
+        manifest = read_manifest(opened, held.version) if held else newest_manifest(opened, wanted)
         snapshot = Snapshot(manifest, read_checkpoint(opened, manifest.collection.checkpoint), files, held)
         undone.pop_all()
     return snapshot
@@ -56,7 +56,7 @@ def _wanted(store: Store, version: int | None, channel: str) -> int:
     return channel_version(store, channel) if version is None else version
 
 
-def _read(store: Store, wanted: Callable[[], int]) -> Manifest:
+def newest_manifest(store: Store, wanted: Callable[[], int]) -> Manifest:
     """The manifest of the wanted version; of a newer one where that was retired in the same moment."""
     while True:
         version = wanted()
@@ -67,7 +67,7 @@ def _read(store: Store, wanted: Callable[[], int]) -> Manifest:
                 raise
 
 
-def _cache_of(store: Store) -> Path:
+def cache_of(store: Store) -> Path:
     """A folder of this store's own under the user's cache folder (XDG Base Directory Specification)."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "tierloom" / digest_of("cache", store.url)[:16]

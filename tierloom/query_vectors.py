@@ -11,6 +11,7 @@ from tierloom.checkpoint import Checkpoint
 from tierloom.embedders.embedder import Embedder
 from tierloom.embedders.opening import embed_queries, open_embedder
 from tierloom.errors import CheckpointMismatch, QueryError
+from tierloom.forking import remake_in_children
 
 Query = str | Sequence[float] | NDArray[Any]
 
@@ -24,6 +25,7 @@ class QueryVectors:
         self._fingerprint = checkpoint.fingerprint
         self._opening = threading.Lock()
         self._embedder: Embedder | None = None
+        remake_in_children(self._remake)
 
     def of(self, queries: Sequence[Query] | NDArray[Any], checkpoint: str | None = None) -> list[NDArray[np.float32]]:
         """The unit vector (D,) of each question (with the checkpoint's query prompt) or given vector. `checkpoint` is
@@ -47,6 +49,11 @@ class QueryVectors:
                 if self._embedder is None:
                     self._embedder = open_embedder(self.checkpoint, concurrency=1)
         return self._embedder
+
+    def _remake(self) -> None:
+        """Connections are the parent's, and its threads did not come along."""
+        self._opening = threading.Lock()
+        self._embedder = None
 
     def close(self) -> None:
         embedder, self._embedder = self._embedder, None

@@ -17,6 +17,7 @@ from tierloom.checkpoint import Checkpoint
 from tierloom.lease import Lease
 from tierloom.manifest import Manifest
 from tierloom.object_files import ObjectFiles
+from tierloom.open_objects import OpenObjects
 from tierloom.open_version import OpenVersion
 from tierloom.query_vectors import Query, QueryVectors
 from tierloom.routing import Route, route, served_tiers
@@ -39,6 +40,14 @@ class LiveChunk:
     vector: NDArray[np.float16] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What several snapshots of one store have in common: open objects, and the model of one checkpoint."""
+
+    objects: OpenObjects
+    vectors: QueryVectors
+
+
 class Snapshot:
     """One version of a collection. Safe to use from several threads, and after a fork; a context manager.
 
@@ -51,16 +60,16 @@ class Snapshot:
         checkpoint: Checkpoint,
         files: ObjectFiles,
         lease: Lease | None = None,
-        vectors: QueryVectors | None = None,
+        shared: Shared | None = None,
     ) -> None:
-        """`vectors` embed the queries of several snapshots, and are closed by whoever gives them."""
+        """What is `shared` is closed by whoever gives it."""
         self.manifest = manifest
         self.checkpoint = checkpoint
         self.lease = lease
+        self._shared = shared
         self._files = files
-        self._vectors = vectors or QueryVectors(checkpoint)
-        self._own_vectors = vectors is None
-        self._version = OpenVersion(manifest, files)
+        self._vectors = shared.vectors if shared else QueryVectors(checkpoint)
+        self._version = OpenVersion(manifest, shared.objects if shared else OpenObjects(files))
 
     def search(
         self,
@@ -172,17 +181,23 @@ class Snapshot:
                 rows = start + np.flatnonzero(live.alive[start : start + ROW_GROUP_ROWS])
                 yield from _chunks_of(live, rows, vectors)
 
-    def open(self) -> None:
-        """Fetch, verify and map now all that queries may need: every vector shard, and the tiers of the declared
-        profiles and of the default. Raises what a query would have."""
+    def open(self, searches: int = 1) -> None:
+        """Fetch, verify, map and warm now all that queries may need: every vector shard, and the tiers of the declared
+        profiles and of the default, each for so many searches at once. Raises what a query would have."""
         self._version.open(served_tiers(self.manifest.collection))
+        self._version.warm(searches)
+
+    @property
+    def searches(self) -> int:
+        """The most searches that there were at once."""
+        return self._version.views
 
     def close(self) -> None:
         """Let go of files, of the embedder and of the lease. Hits and chunks that were returned stay valid."""
-        if self._own_vectors:
-            self._vectors.close()
         self._version.close()
-        self._files.forget()
+        if self._shared is None:
+            self._vectors.close()
+            self._files.forget()
         if self.lease is not None:
             self.lease.close()
 

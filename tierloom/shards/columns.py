@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tierloom.errors import Malformed
+from tierloom.forking import remake_in_children
 from tierloom.shards.layout import ShardLayout
 from tierloom.shards.schema import VARIABLE, ShardSchema
 
@@ -32,14 +33,14 @@ class ShardColumns:
     def __init__(self, name: str, data: mmap.mmap) -> None:
         self.name = name
         self._map = data
-        with _malformed(f"{name}: not a Parquet file"):
-            self._parquet = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)), pre_buffer=False)
+        self._parquet = self._opened()
         footer = self._parquet.metadata
         self.schema = ShardSchema.from_notes(footer.metadata, name)
         self.rows: int = footer.num_rows
         self._refuse_other_columns()
         self._layout = ShardLayout(footer, self.schema, len(data), name)
         self._decoding = threading.Lock()
+        remake_in_children(self._remake)
 
     def notes(self, name: str) -> Any:
         """A JSON value that the writer left in the file's metadata; None if there is none. Raises `Malformed`."""
@@ -86,6 +87,16 @@ class ShardColumns:
     def read_all(self, columns: Sequence[str] = VARIABLE) -> pa.Table:
         """Whole variable-width columns, decoded."""
         return self._decode(columns, np.arange(len(self._layout.first_rows) - 1))
+
+    def _opened(self) -> pq.ParquetFile:
+        with _malformed(f"{self.name}: not a Parquet file"):
+            return pq.ParquetFile(pa.BufferReader(pa.py_buffer(self._map)), pre_buffer=False)
+
+    def _remake(self) -> None:
+        if self._decoding.locked():
+            # Another thread of the parent was in the middle of it.
+            self._parquet = self._opened()
+        self._decoding = threading.Lock()
 
     def _need_pages(self, name: str, groups: NDArray[np.int64]) -> None:
         """Called before the whole pages of a fixed-width column in these row groups are read."""

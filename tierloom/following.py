@@ -1,0 +1,302 @@
+"""Following a channel: when it moves, the new version is opened beside the old one, and takes its place at once.
+
+A query works on one version from its first step to its last. The old one is closed when the last query that uses it has
+left. What cannot be opened is never served: the old version goes on, and `last_error` says why.
+"""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from numpy.typing import NDArray
+
+from tierloom.answer import Answer
+from tierloom.errors import EmbedderRefused, InputError, MissingExtra, NotFound, TierloomError
+from tierloom.forking import remake_in_children, resume_in_children
+from tierloom.manifest import Manifest
+from tierloom.object_files import ObjectFiles
+from tierloom.open_objects import OpenObjects
+from tierloom.opening import cache_of, newest_manifest
+from tierloom.query_vectors import Query, QueryVectors
+from tierloom.serving import Profile
+from tierloom.snapshot import Shared, Snapshot
+from tierloom.stores.opening import open_store
+from tierloom.stores.store import Store
+from tierloom.versions import channel_version, read_checkpoint
+
+_log: Final = logging.getLogger(__name__)
+
+INTERVAL: Final = timedelta(seconds=2)
+
+
+def follow(
+    store: str | Path,
+    channel: str = "prod",
+    *,
+    cache: str | Path | None = None,
+    interval: timedelta = INTERVAL,
+    poll: bool = True,
+) -> "Follower":
+    """Serve whatever version `channel` names, from now on. It is looked at every `interval` by a thread; without
+    `poll`, when `Follower.check` is called.
+
+    All that queries may need is fetched, verified and mapped before this returns. `cache` is as for
+    `tierloom.open`.
+
+    Raises what `tierloom.open` raises, and `Corrupt`, `Malformed` or `NotFound` for what the version names.
+    """
+    opened = open_store(str(store))
+    files = ObjectFiles(opened, Path(cache) if cache else cache_of(opened))
+    return Follower(opened, channel, files, interval if poll else None)
+
+
+class _Held:
+    """A version that is open, and the threads of the queries that are at work on it."""
+
+    def __init__(self, snapshot: Snapshot, vectors: QueryVectors) -> None:
+        self.snapshot = snapshot
+        self.vectors = vectors
+        self.users: list[int] = []
+
+
+class Follower:
+    """The version that a channel names, hot-swapped. Safe to use from several threads, and after a fork; a context
+    manager."""
+
+    def __init__(self, store: Store, channel: str, files: ObjectFiles, interval: timedelta | None) -> None:
+        self.channel = channel
+        self.last_error: Exception | None = None
+        self._store = store
+        self._interval = interval
+        self._objects = OpenObjects(files)
+        self._reported = ""
+        self._closed = False
+        self._opening: Manifest | None = None
+        self._before: Manifest | None = None
+        self._all: list[_Held] = []
+        self._make_locks()
+        remake_in_children(self._remake)
+        self._current = self._opened_newest(None)
+        self._all.append(self._current)
+        self.moved_at = datetime.now(UTC)
+        self._opening = None
+        self._start()
+        resume_in_children(self._start)
+
+    @property
+    def version(self) -> int:
+        """The version that is served."""
+        return self._current.snapshot.manifest.version
+
+    def search(
+        self,
+        query: Query,
+        *,
+        query_class: str | None = None,
+        profile: str | Profile | None = None,
+        tier: int | str | None = None,
+        shortlist: int | None = None,
+        rerank: bool | None = None,
+        top: int | None = None,
+        documents: Collection[str] | None = None,
+        by_document: bool = False,
+        describe: bool = True,
+        checkpoint: str | None = None,
+    ) -> Answer:
+        """As `Snapshot.search`, on the version that is served now."""
+        with self.pinned() as snapshot:
+            return snapshot.search(
+                query,
+                query_class=query_class,
+                profile=profile,
+                tier=tier,
+                shortlist=shortlist,
+                rerank=rerank,
+                top=top,
+                documents=documents,
+                by_document=by_document,
+                describe=describe,
+                checkpoint=checkpoint,
+            )
+
+    def search_many(
+        self,
+        queries: Sequence[Query] | NDArray[Any],
+        *,
+        query_class: str | None = None,
+        profile: str | Profile | None = None,
+        tier: int | str | None = None,
+        shortlist: int | None = None,
+        rerank: bool | None = None,
+        top: int | None = None,
+        documents: Collection[str] | None = None,
+        by_document: bool = False,
+        describe: bool = True,
+        checkpoint: str | None = None,
+    ) -> list[Answer]:
+        """As `Snapshot.search_many`: all of them on one version."""
+        with self.pinned() as snapshot:
+            return snapshot.search_many(
+                queries,
+                query_class=query_class,
+                profile=profile,
+                tier=tier,
+                shortlist=shortlist,
+                rerank=rerank,
+                top=top,
+                documents=documents,
+                by_document=by_document,
+                describe=describe,
+                checkpoint=checkpoint,
+            )
+
+    @contextlib.contextmanager
+    def pinned(self) -> Iterator[Snapshot]:
+        """The version that is served now, kept open until this is left. Raises `InputError` after `close`."""
+        thread = threading.get_ident()
+        with self._swapping:
+            if self._closed:
+                raise InputError(f"the follower of channel {self.channel!r} was closed")
+            held = self._current
+            held.users.append(thread)
+        try:
+            yield held.snapshot
+        finally:
+            with self._swapping:
+                held.users.remove(thread)
+                self._drop_unused()
+
+    def check(self) -> bool:
+        """Look at the channel now, and go where it points; True when it moved.
+
+        What is wrong with it is not raised: `last_error` says it, and the version before is served.
+        """
+        with self._checking:
+            try:
+                moved = self._move()
+            except Exception as error:  # The thread that looks at the channel must go on, whatever it was.
+                self._note(error)
+                return False
+            self.last_error, self._reported = None, ""
+            return moved
+
+    def close(self) -> None:
+        """Stop following. What is open is let go of when the last query has left."""
+        self._stopping.set()
+        with self._checking, self._swapping:
+            self._closed = True
+            self._drop_unused()
+
+    def __enter__(self) -> "Follower":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _move(self) -> bool:
+        if self._closed or self._named() == self.version:
+            return False
+        try:
+            held = self._opened_newest(self._current)
+            with self._swapping:
+                self._all.append(held)
+                self._before, self._current = self._current.snapshot.manifest, held
+        finally:
+            with self._swapping:
+                self._opening = None
+                self._drop_unused()
+        self.moved_at = datetime.now(UTC)
+        _log.info("channel %s: version %d is served", self.channel, self.version)
+        return True
+
+    def _named(self) -> int:
+        return channel_version(self._store, self.channel)
+
+    def _opened_newest(self, before: _Held | None) -> _Held:
+        """The version that the channel names; the one it names by then where objects were retired meanwhile."""
+        while True:
+            manifest = newest_manifest(self._store, self._named)
+            with self._swapping:
+                self._opening = manifest
+            try:
+                return self._opened(manifest, before)
+            except NotFound:
+                if self._named() == manifest.version:
+                    raise
+
+    def _opened(self, manifest: Manifest, before: _Held | None) -> _Held:
+        """All that its queries may need is there, verified, mapped, and has answered once."""
+        vectors = self._vectors(manifest.collection.checkpoint, before)
+        snapshot = Snapshot(manifest, vectors.checkpoint, self._objects.files, shared=Shared(self._objects, vectors))
+        snapshot.open(before.snapshot.searches if before else 1)
+        return _Held(snapshot, vectors)
+
+    def _vectors(self, fingerprint: str, before: _Held | None) -> QueryVectors:
+        """Those of the version before if they are of this checkpoint. Else the new model must be there, if that of the
+        version before is: a fleet that is asked by vectors alone needs none."""
+        if before is not None and before.vectors.checkpoint.fingerprint == fingerprint:
+            return before.vectors
+        vectors = QueryVectors(read_checkpoint(self._store, fingerprint))
+        if before is not None and _embeds(before.vectors):
+            vectors.embedder()
+        return vectors
+
+    def _drop_unused(self) -> None:
+        """Close what is no longer served, and no longer used. The caller holds `_swapping`."""
+        unused = [held for held in self._all if not held.users and (self._closed or held is not self._current)]
+        if not unused:
+            return
+        self._all = [held for held in self._all if held not in unused]
+        for held in unused:
+            held.snapshot.close()
+            if all(other.vectors is not held.vectors for other in (*self._all, self._current)) or self._closed:
+                held.vectors.close()
+        opening = (self._opening,) if self._opening else ()
+        before = (self._before,) if self._before else ()
+        self._objects.keep([*(held.snapshot.manifest for held in self._all), *opening], before)
+
+    def _note(self, error: Exception) -> None:
+        """Log a failure once, not at every look."""
+        self.last_error = error
+        if self._reported != str(error):
+            self._reported = str(error)
+            unforeseen = None if isinstance(error, TierloomError) else error
+            said = "channel %s cannot be followed; version %d is served: %s"
+            _log.warning(said, self.channel, self.version, error, exc_info=unforeseen)
+
+    def _keep_checking(self, stopping: threading.Event, seconds: float) -> None:
+        while not stopping.wait(seconds):
+            self.check()
+
+    def _start(self) -> None:
+        if self._interval is None or self._closed:
+            return
+        arguments = (self._stopping, self._interval.total_seconds())
+        threading.Thread(target=self._keep_checking, args=arguments, name="follow", daemon=True).start()
+
+    def _make_locks(self) -> None:
+        # `_checking` is held while a version is opened, `_swapping` only for moments. In this order.
+        self._checking, self._swapping = threading.Lock(), threading.Lock()
+        self._stopping = threading.Event()
+
+    def _remake(self) -> None:
+        """Of all queries under way, a child has those of the thread that forked."""
+        self._make_locks()
+        self._opening = None
+        for held in self._all:
+            held.users = [thread for thread in held.users if thread == threading.get_ident()]
+
+
+def _embeds(vectors: QueryVectors) -> bool:
+    try:
+        vectors.embedder()
+    except (EmbedderRefused, MissingExtra):
+        return False
+    return True
