@@ -139,7 +139,8 @@ def _best_of_documents(version: OpenVersion, question: Question, laps: _Laps) ->
     while True:
         count, scored = _searched(version, question.vector, route, laps)
         best = _best_chunks(version, scored, question.route.top)
-        if len(best) == question.route.top or count < route.shortlist:
+        everything = count < route.shortlist and len(scored) == count
+        if len(best) == question.route.top or everything:
             return count, best
         route = route.wider(2)
 

@@ -62,6 +62,7 @@ def route(
     if count is None:
         count = _safe_shortlist(manifest, searched) if reranked or chosen.funnel else wanted
     _refuse_odd_counts(count, wanted)
+    _refuse_odd_funnel(chosen.funnel, collection.prefix_dimensions)
     return Route(query_class, routed, name, searched, max(count, wanted), chosen.funnel, reranked, wanted)
 
 
@@ -106,6 +107,12 @@ def _refuse_odd_counts(shortlist: int, top: int) -> None:
         raise QueryError(f"shortlist {shortlist} and top {top} must be at least 1")
     if shortlist > MOST or top > MOST:
         raise QueryError(f"shortlist {shortlist} and top {top} may be at most {MOST}; walk over chunks() for more")
+
+
+def _refuse_odd_funnel(funnel: tuple[Narrowing, ...], stored: int) -> None:
+    for step in funnel:
+        if step.dimensions > stored:
+            raise QueryError(f"a funnel's step of {step.dimensions} dimensions, but prefixes of {stored} are stored")
 
 
 def _listed(names: Mapping[str, object]) -> str:
