@@ -3,7 +3,7 @@
 One query at a time, in one thread, on a warm snapshot.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,24 +19,32 @@ from index_builder.build import build_index_shard, plan_index_tasks
 from tierloom import search
 from tierloom.collection import Tier
 from tierloom.commit import commit
+from tierloom.described_rows import DescribedRows
 from tierloom.manifest import Manifest
 from tierloom.object_files import ObjectFiles
 from tierloom.search import Candidates
 from tierloom.shards.live import LiveShard
 from tierloom.stores.local import LocalStore
+from tierloom.version_rows import VersionRows
 
 SHORTLIST = 200
 
 Query = NDArray[np.float32]
+Reranking = Callable[[Candidates, VersionRows, Query], Candidates]
 
 
-def rerank_with_numpy(found: Candidates, shards: Sequence[LiveShard], query: Query) -> Candidates:
+def rerank_with_numpy(found: Candidates, rows: VersionRows, query: Query) -> Candidates:
     """As `tierloom.search.rerank`, with a product in float32 by numpy."""
     scores = np.empty(len(found))
     for position in np.unique(found.shards):
         here = found.shards == position
-        scores[here] = shards[position].shard.gather("vector", found.rows[here]).astype(np.float32) @ query
+        scores[here] = rows.shards[position].shard.gather("vector", found.rows[here]).astype(np.float32) @ query
     return Candidates(found.shards, found.rows, scores).best(len(found))
+
+
+def rerank_and_sort(found: Candidates, rows: VersionRows, query: Query) -> Candidates:
+    """As a search does it."""
+    return search.rerank(found, rows, query).best(len(found))
 
 
 def publish(store: LocalStore, rows: int, rows_per_shard: int, dimensions: int) -> None:
@@ -65,19 +73,18 @@ def main() -> None:
     with TemporaryDirectory(prefix="tierloom-") as folder:
         publish(LocalStore(Path(folder)), size.rows, 65_536, size.dimensions)
         with tierloom.open(folder) as snapshot:
-            shards = [
-                LiveShard(shard, ObjectFiles(LocalStore(Path(folder)))) for shard in snapshot.manifest.vector_shards
-            ]
+            files = ObjectFiles(LocalStore(Path(folder)))
+            rows = VersionRows([LiveShard(shard, files) for shard in snapshot.manifest.vector_shards], DescribedRows())
             find = partial(snapshot.candidates, tier=size.dimensions, shortlist=SHORTLIST, rerank=False)
             found = [find(query) for query in queries]
 
-            def all_queries(reranking: Callable[..., Candidates]) -> float:
-                return seconds(lambda: [reranking(c, shards, q) for c, q in zip(found, queries, strict=True)])
+            def all_queries(reranking: Reranking) -> float:
+                return seconds(lambda: [reranking(c, rows, q) for c, q in zip(found, queries, strict=True)])
 
             finding = partial(seconds, lambda: [find(query) for query in queries])
-            against_finding = in_turn(partial(all_queries, search.rerank), finding, size.runs)
+            against_finding = in_turn(partial(all_queries, rerank_and_sort), finding, size.runs)
             against_numpy = in_turn(
-                partial(all_queries, search.rerank), partial(all_queries, rerank_with_numpy), size.runs
+                partial(all_queries, rerank_and_sort), partial(all_queries, rerank_with_numpy), size.runs
             )
     where = f"{SHORTLIST} of {size.rows:,} rows x {corpus.DIMENSIONS}, tier of {size.dimensions}"
     show(f"rerank against finding: {where}", ("rerank", "find"), against_finding, size.queries, "queries", 2)

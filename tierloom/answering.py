@@ -15,9 +15,7 @@ from tierloom.answer import STEPS, Answer, Hit
 from tierloom.open_version import OpenVersion
 from tierloom.routing import Route
 from tierloom.search import Candidates
-
-_NAMED: Final = ("document_id",)
-_DESCRIBED: Final = ("document_id", "heading", "text", "metadata")
+from tierloom.version_rows import VersionRows
 
 _log: Final = logging.getLogger("tierloom.search")
 
@@ -62,20 +60,20 @@ def answer(version: OpenVersion, question: Question) -> Answer:
 
 def hits_of(version: OpenVersion, candidates: Candidates, describe: bool = True) -> tuple[Hit, ...]:
     """Candidates with what they say, in their order; ids and ordinals alone unless they are to be described."""
-    hits: list[Hit | None] = [None] * len(candidates)
-    for position in np.unique(candidates.shards):
-        here = np.flatnonzero(candidates.shards == position)
-        rows = candidates.rows[here]
-        texts = version.rows.texts(_DESCRIBED if describe else _NAMED, int(position), rows)
-        ordinals = version.rows.shards[position].shard.gather("ordinal", rows).tolist()
-        for at, row, ordinal in zip(here.tolist(), texts, ordinals, strict=True):
-            hits[at] = _hit(row, ordinal, float(candidates.scores[at]))
-    return tuple(hit for hit in hits if hit is not None)
+    places = zip(candidates.shards.tolist(), candidates.rows.tolist(), candidates.scores.tolist(), strict=True)
+    hit = _described if describe else _named
+    return tuple(hit(version.rows, shard, row, score) for shard, row, score in places)
 
 
-def _hit(row: dict[str, str], ordinal: int, score: float) -> Hit:
-    metadata = json.loads(row["metadata"]) if "metadata" in row else {}
-    return Hit(row["document_id"], ordinal, score, row.get("heading", ""), row.get("text", ""), metadata)
+def _named(rows: VersionRows, shard: int, row: int, score: float) -> Hit:
+    document_id, ordinal = rows.name(shard, row)
+    return Hit(document_id, ordinal, score, "", "", {})
+
+
+def _described(rows: VersionRows, shard: int, row: int, score: float) -> Hit:
+    document_id, ordinal = rows.name(shard, row)
+    heading, text, metadata = rows.text(shard, row)
+    return Hit(document_id, ordinal, score, heading, text, json.loads(metadata))
 
 
 class _Laps:
@@ -153,7 +151,7 @@ def _best_chunks(version: OpenVersion, scored: Candidates, top: int) -> Candidat
     of_key: dict[int, list[str]] = {}
     for at, key in enumerate(keys.tolist()):
         known = of_key.setdefault(key, [])
-        document_id = version.rows.document_id(int(ordered.shards[at]), int(ordered.rows[at]))
+        document_id = version.rows.name(int(ordered.shards[at]), int(ordered.rows[at]))[0]
         if document_id not in known:
             known.append(document_id)
             kept.append(at)

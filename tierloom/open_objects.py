@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Iterable
 from itertools import chain
 
+from tierloom.described_rows import DescribedRows
 from tierloom.forking import remake_in_children
 from tierloom.index_reader import IndexReader
 from tierloom.manifest import IndexShard, Manifest
@@ -16,6 +17,7 @@ class OpenObjects:
 
     def __init__(self, files: ObjectFiles) -> None:
         self.files = files
+        self.described = DescribedRows()
         # An index shard is open for as long as a version holds its reader.
         self._readers: weakref.WeakValueDictionary[IndexShard, IndexReader] = weakref.WeakValueDictionary()
         self._setting = threading.Lock()
@@ -35,6 +37,7 @@ class OpenObjects:
         """Unmap what none of the open versions names, and let go of the copies of what neither they nor those that
         are to be at hand name."""
         held = list(open_ones)
+        self.described.keep({stored.path for manifest in held for stored in manifest.vector_shards})
         self.files.unmap_all_but(*(manifest.vector_shards for manifest in held))
         self.files.keep(*(manifest.objects() for manifest in chain(held, at_hand)))
 

@@ -23,7 +23,9 @@ class OpenVersion:
 
     def __init__(self, manifest: Manifest, objects: OpenObjects) -> None:
         self.manifest = manifest
-        self.rows = VersionRows([LiveShard(shard, objects.files) for shard in manifest.vector_shards])
+        self.rows = VersionRows(
+            [LiveShard(shard, objects.files) for shard in manifest.vector_shards], objects.described
+        )
         self._objects = objects
         self._opening = threading.Lock()
         self._tiers: dict[str, list[TierShard]] = {}
@@ -51,7 +53,7 @@ class OpenVersion:
     def close(self) -> None:
         """Let go of all of it."""
         self._tiers = {}
-        self.rows = VersionRows([])
+        self.rows = VersionRows([], self._objects.described)
 
     @property
     def views(self) -> int:

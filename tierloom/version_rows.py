@@ -6,14 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tierloom.described_rows import DescribedRows
 from tierloom.shards.live import LiveShard, at_once
 
 
 class VersionRows:
     """Rows by their addresses: the position of the vector shard in the manifest, and the row in it."""
 
-    def __init__(self, shards: Sequence[LiveShard]) -> None:
+    def __init__(self, shards: Sequence[LiveShard], described: DescribedRows) -> None:
         self.shards = shards
+        self._described = described
         self._firsts = np.cumsum([0, *(live.stored.rows for live in shards)], dtype=np.int64)[:-1]
         self._mask: NDArray[np.bool_] | None = None
         self._all_live = not any(live.stored.deletes for live in shards)
@@ -46,13 +48,13 @@ class VersionRows:
             keys[here] = self.shards[position].shard.gather("key", rows[here])
         return keys
 
-    def texts(self, columns: Sequence[str], shard: int, rows: NDArray[np.int64]) -> list[dict[str, str]]:
-        """Variable-width columns of some rows of one shard, in their order."""
-        described: list[dict[str, str]] = self.shards[shard].shard.read(columns, rows).to_pylist()
-        return described
+    def name(self, shard: int, row: int) -> tuple[str, int]:
+        """The document id and the ordinal of a row."""
+        return self._described.name(self.shards[shard].shard, row)
 
-    def document_id(self, shard: int, row: int) -> str:
-        return self.texts(("document_id",), shard, np.array([row]))[0]["document_id"]
+    def text(self, shard: int, row: int) -> tuple[str, str, str]:
+        """The heading, the text and the metadata (JSON) of a row."""
+        return self._described.text(self.shards[shard].shard, row)
 
     def open(self) -> None:
         """Map every shard, and know which rows live. Raises what is wrong with any of them."""

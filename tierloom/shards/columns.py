@@ -3,6 +3,7 @@
 import json
 import mmap
 import threading
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -39,6 +40,7 @@ class ShardColumns:
         self.rows: int = footer.num_rows
         self._refuse_other_columns()
         self._layout = ShardLayout(footer, self.schema, len(data), name)
+        self._first_rows: list[int] = self._layout.first_rows.tolist()
         self._decoding = threading.Lock()
         remake_in_children(self._remake)
 
@@ -83,6 +85,21 @@ class ShardColumns:
         begins = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
         table = self._decode(columns, groups)
         return table.take(pa.array(begins[position] + rows - self._layout.first_rows[group_of_row]))
+
+    def place(self, row: int) -> tuple[int, int]:
+        """The row group of a row that the shard has, and the row's place in it."""
+        group = bisect_right(self._first_rows, row) - 1
+        return group, row - self._first_rows[group]
+
+    def page(self, name: str, group: int) -> NDArray[Any]:
+        """A fixed-width column of one row group, mapped."""
+        self._need_pages(name, np.array([group]))
+        return self._segment(name, group)
+
+    def read_group(self, columns: Sequence[str], group: int) -> dict[str, pa.Array]:
+        """Variable-width columns of one row group, decoded."""
+        table = self._decode(columns, np.array([group]))
+        return {name: table[name].combine_chunks() for name in columns}
 
     def read_all(self, columns: Sequence[str] = VARIABLE) -> pa.Table:
         """Whole variable-width columns, decoded."""
