@@ -27,6 +27,7 @@ from tierloom.shards.columns import ShardColumns
 from tierloom.snapshot import Snapshot
 from tierloom.stored_object import StoredObject
 from tierloom.stores.local import LocalStore
+from tierloom.version_rows import VersionRows
 
 QUERIES = np.random.default_rng(5).standard_normal((12, 32)).astype(np.float32)
 SERVING = Serving(
@@ -190,18 +191,19 @@ def test_what_cannot_be_asked_is_refused(
 def touched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The fixed-width columns that are read from now on."""
     columns: list[str] = []
-    gather, column = ShardColumns.gather, ShardColumns.column
 
-    def watched_gather(self: ShardColumns, name: str, rows: Any) -> Any:
-        columns.append(name)
-        return gather(self, name, rows)
+    def watched(owner: Any, method: str) -> None:
+        original = getattr(owner, method)
 
-    def watched_column(self: ShardColumns, name: str) -> Any:
-        columns.append(name)
-        return column(self, name)
+        def noted(self: Any, name: str, *arguments: Any) -> Any:
+            columns.append(name)
+            return original(self, name, *arguments)
 
-    monkeypatch.setattr(ShardColumns, "gather", watched_gather)
-    monkeypatch.setattr(ShardColumns, "column", watched_column)
+        monkeypatch.setattr(owner, method, noted)
+
+    watched(VersionRows, "gather")
+    for method in ("gather", "column", "page", "place_of_column"):
+        watched(ShardColumns, method)
     return columns
 
 

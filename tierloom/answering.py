@@ -146,7 +146,7 @@ def _best_of_documents(version: OpenVersion, question: Question, laps: _Laps) ->
 def _best_chunks(version: OpenVersion, scored: Candidates, top: int) -> Candidates:
     """The first chunk of each document, best first, of the `top` best documents. Keys may collide: ids decide."""
     ordered = scored.best(len(scored))
-    keys = version.rows.keys(ordered.shards, ordered.rows)
+    keys = version.rows.gather("key", ordered.shards, ordered.rows) if len(ordered) else np.empty(0, np.uint64)
     kept: list[int] = []
     of_key: dict[int, list[str]] = {}
     for at, key in enumerate(keys.tolist()):

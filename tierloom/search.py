@@ -49,6 +49,10 @@ class Candidates:
         return self.at(np.flatnonzero(self.scores >= least))
 
 
+_NONE: Final = np.empty(0)
+NOTHING: Final = Candidates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+
+
 @dataclass(frozen=True, slots=True)
 class TierShard:
     """An open index shard and, for each position in its keys, which vector shard that is."""
@@ -73,18 +77,14 @@ def narrow(
 
 def by_prefixes(candidates: Candidates, rows: VersionRows, query: NDArray[np.float32], dimensions: int) -> Candidates:
     """The same rows in no order, scored by the first `dimensions` components of their int8 prefixes."""
-    if not len(candidates):
-        return NOTHING
-    found = _by_shard(candidates)
-    prefixes = rows.gather("prefix", found.shards, found.rows)
-    return Candidates(found.shards, found.rows, prefix_scores(prefixes, query, dimensions))
+    scores = [prefix_scores(rows.gather("prefix", *block), query, dimensions) for block in _blocks(candidates)]
+    return Candidates(candidates.shards, candidates.rows, np.concatenate([_NONE, *scores]))
 
 
 def rerank(candidates: Candidates, rows: VersionRows, query: NDArray[np.float32]) -> Candidates:
     """The same rows in no order, with the exact scores of their full vectors."""
-    found = _by_shard(candidates)
-    scores = [exact_scores(rows.gather("vector", *block), query) for block in _blocks(found)]
-    return Candidates(found.shards, found.rows, scores[0] if len(scores) == 1 else np.concatenate([*scores, _NONE]))
+    scores = [exact_scores(rows.gather("vector", *block), query) for block in _blocks(candidates)]
+    return Candidates(candidates.shards, candidates.rows, np.concatenate([_NONE, *scores]))
 
 
 def exact(rows: VersionRows, query: NDArray[np.float32], count: int) -> Candidates:
@@ -136,22 +136,11 @@ def _alive(index: TierShard, rows: VersionRows, found: Found) -> Candidates:
     return candidates if lives is None else candidates.at(np.flatnonzero(lives))
 
 
-def _by_shard(candidates: Candidates) -> Candidates:
-    """Ordered so that the rows of each shard lie together."""
-    if not len(candidates) or (candidates.shards[0] == candidates.shards).all():
-        return candidates
-    return candidates.at(np.argsort(candidates.shards, kind="stable"))
-
-
 def _blocks(candidates: Candidates) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Shards and rows, a bounded number at a time."""
     for start in range(0, len(candidates), _BLOCK_ROWS):
         part = slice(start, start + _BLOCK_ROWS)
         yield candidates.shards[part], candidates.rows[part]
-
-
-_NONE: Final = np.empty(0)
-NOTHING: Final = Candidates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 
 def _joined(parts: Sequence[Candidates]) -> Candidates:

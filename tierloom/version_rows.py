@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierloom.described_rows import DescribedRows
+from tierloom.mapped_rows import MappedRows
+from tierloom.shards.columns import ShardColumns
 from tierloom.shards.live import LiveShard, at_once
 
 
@@ -16,6 +18,7 @@ class VersionRows:
     def __init__(self, shards: Sequence[LiveShard], described: DescribedRows) -> None:
         self.shards = shards
         self._described = described
+        self._columns: dict[str, MappedRows] = {}
         self._firsts = np.cumsum([0, *(live.stored.rows for live in shards)], dtype=np.int64)[:-1]
         self._mask: NDArray[np.bool_] | None = None
         self._all_live = not any(live.stored.deletes for live in shards)
@@ -30,23 +33,11 @@ class VersionRows:
         return lives
 
     def gather(self, name: str, shards: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[Any]:
-        """These rows of a fixed-width column, as `ShardColumns.gather` has them; those of one shard lie together."""
-        if not len(rows):
-            raise ValueError("no rows were asked for")
-        begins = np.flatnonzero(np.diff(shards, prepend=-1)).tolist()
-        parts = [
-            self.shards[int(shards[begin])].shard.gather(name, rows[begin:end])
-            for begin, end in zip(begins, [*begins[1:], len(rows)], strict=True)
-        ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def keys(self, shards: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.uint64]:
-        """The keys of these rows (n,), in any order of shards."""
-        keys = np.empty(len(rows), np.uint64)
-        for position in np.unique(shards).tolist():
-            here = shards == position
-            keys[here] = self.shards[position].shard.gather("key", rows[here])
-        return keys
+        """These rows of a fixed-width column, in their order, as `ShardColumns.gather` has them; at least one."""
+        if (column := self._columns.get(name)) is None:
+            opened = at_once(_shard_of, self.shards)
+            column = self._columns.setdefault(name, MappedRows(name, opened))
+        return column.gather(shards, rows)
 
     def name(self, shard: int, row: int) -> tuple[str, int]:
         """The document id and the ordinal of a row."""
@@ -59,6 +50,10 @@ class VersionRows:
     def open(self) -> None:
         """Map every shard, and know which rows live. Raises what is wrong with any of them."""
         at_once(_open, self.shards)
+
+
+def _shard_of(live: LiveShard) -> ShardColumns:
+    return live.shard
 
 
 def _open(live: LiveShard) -> None:

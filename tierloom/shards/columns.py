@@ -6,6 +6,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,23 @@ from tierloom.shards.schema import VARIABLE, ShardSchema
 _SCALARS = {"ordinal": "<i4", "sequence": "<i8", "key": "<u8", "source": "<u8"}
 _ROWS = {"content_hash": "u1", "prefix": "i1", "vector": "<f2"}
 _DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(kind) for name, kind in (_SCALARS | _ROWS).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnPlace:
+    """Where the values of a fixed-width column lie in the memory of this process.
+
+    `payloads` int64 (groups,) are the addresses of the first value of each row group, whose first rows are
+    `first_rows` (groups,). All lie from `begin` to `end` (exclusive). A row is `shape` values of `dtype`.
+    """
+
+    begin: int
+    end: int
+    first_rows: NDArray[np.int64]
+    payloads: NDArray[np.int64]
+    width: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
 
 
 class ShardColumns:
@@ -72,6 +90,16 @@ class ShardColumns:
         # One overlapping element per byte of the file: indexing it is a memcpy a row.
         every_offset = np.ndarray((len(self._map) - width + 1,), f"V{width}", self._map, strides=(1,))
         return self._shaped(name, every_offset[self._layout.rows(name, rows).begins])
+
+    def place_of_column(self, name: str) -> ColumnPlace:
+        """The addresses of a fixed-width column, valid for as long as this shard is held."""
+        groups = np.arange(len(self._layout.first_rows) - 1)
+        self._need_pages(name, groups)
+        begin = np.frombuffer(self._map, np.uint8).ctypes.data
+        payloads = begin + np.array([self._layout.payload(name, group) for group in groups.tolist()], dtype=np.int64)
+        width, dtype = self.schema.widths[name], _DTYPES[name]
+        shape = () if name in _SCALARS else (width // dtype.itemsize,)
+        return ColumnPlace(begin, begin + len(self._map), self._layout.first_rows[:-1], payloads, width, dtype, shape)
 
     def read(self, columns: Sequence[str], rows: NDArray[np.integer[Any]]) -> pa.Table:
         """The given rows of variable-width columns (`document_id`, `heading`, `text`, `metadata`), in order.
