@@ -19,7 +19,6 @@ from index_builder.build import build_index_shard, plan_index_tasks
 from tierloom import search
 from tierloom.collection import Tier
 from tierloom.commit import commit
-from tierloom.described_rows import DescribedRows
 from tierloom.manifest import Manifest
 from tierloom.object_files import ObjectFiles
 from tierloom.search import Candidates
@@ -74,7 +73,7 @@ def main() -> None:
         publish(LocalStore(Path(folder)), size.rows, 65_536, size.dimensions)
         with tierloom.open(folder) as snapshot:
             files = ObjectFiles(LocalStore(Path(folder)))
-            rows = VersionRows([LiveShard(shard, files) for shard in snapshot.manifest.vector_shards], DescribedRows())
+            rows = VersionRows([LiveShard(shard, files) for shard in snapshot.manifest.vector_shards])
             find = partial(snapshot.candidates, tier=size.dimensions, shortlist=SHORTLIST, rerank=False)
             found = [find(query) for query in queries]
 

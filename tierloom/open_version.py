@@ -53,7 +53,7 @@ class OpenVersion:
     def close(self) -> None:
         """Let go of all of it."""
         self._tiers = {}
-        self.rows = VersionRows([], self._objects.described)
+        self.rows = VersionRows([])
 
     @property
     def views(self) -> int:
@@ -61,19 +61,23 @@ class OpenVersion:
         return max((index.reader.views for tier in self._tiers.values() for index in tier), default=0)
 
     def warm(self, views: int) -> None:
-        """Let the opened tiers have so many views, and answer a first query each."""
-        for name, tier in list(self._tiers.items()):
+        """Let the opened tiers have so many views, and answer a first query each: by it libraries choose their
+        kernels, and pages are mapped. Full vectors are touched where a declared profile reranks."""
+        for tier in self._tiers.values():
             for index in tier:
                 index.reader.open_views(views)
-            self._ask_once(name)
+        if self.rows.shards:
+            profiles = self.manifest.collection.serving.profiles.values()
+            self._ask_once(any(profile.rerank for profile in profiles))
 
-    def _ask_once(self, tier: str) -> None:
-        """What a first query does for all later ones: libraries choose their kernels, pages are mapped."""
-        if not self.rows.shards:
-            return
-        first = self.rows.shards[0].shard.gather("vector", np.zeros(1, np.int64))[0].astype(np.float32)
-        found = shortlist(self._tiers[tier], self.rows, first, _FIRST_SHORTLIST)
-        rerank(found, self.rows, first)
+    def _ask_once(self, reranked: bool) -> None:
+        stored = self.rows.shards[0].shard
+        query = np.zeros(stored.schema.dimensions, np.float32)
+        query[: stored.schema.prefix_dimensions] = stored.gather("prefix", np.zeros(1, np.int64))[0]
+        for tier in self._tiers.values():
+            found = shortlist(tier, self.rows, query, _FIRST_SHORTLIST)
+            if reranked:
+                rerank(found, self.rows, query)
 
     def _remake(self) -> None:
         self._opening = threading.Lock()

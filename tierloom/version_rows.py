@@ -15,9 +15,10 @@ from tierloom.shards.live import LiveShard, at_once
 class VersionRows:
     """Rows by their addresses: the position of the vector shard in the manifest, and the row in it."""
 
-    def __init__(self, shards: Sequence[LiveShard], described: DescribedRows) -> None:
+    def __init__(self, shards: Sequence[LiveShard], described: DescribedRows | None = None) -> None:
+        """`described` keeps what was decoded of their texts for other versions too."""
         self.shards = shards
-        self._described = described
+        self._described = described or DescribedRows()
         self._columns: dict[str, MappedRows] = {}
         self._firsts = np.cumsum([0, *(live.stored.rows for live in shards)], dtype=np.int64)[:-1]
         self._mask: NDArray[np.bool_] | None = None

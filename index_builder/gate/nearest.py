@@ -18,6 +18,7 @@ from tierloom.manifest import IndexShard
 from tierloom.quantizer import quantize_query
 from tierloom.search import TierShard, shortlist
 from tierloom.shards.live import LiveShard
+from tierloom.version_rows import VersionRows
 
 MOST: Final = SHORTLISTS[-1]
 
@@ -41,6 +42,7 @@ class Nearest:
         self._tier = tier
         self._queries = queries
         self._shards = shards
+        self._rows = VersionRows(shards)
         self._levels = levels_of(tier)
         self._wanted = _directions(_asked_codes(queries, tier), tier)
 
@@ -71,7 +73,7 @@ class Nearest:
         return nearest
 
     def _asked(self, index: TierShard, level: int) -> Ranked:
-        found = [shortlist([index], self._shards, query, self._levels[level]) for query in self._queries]
+        found = [shortlist([index], self._rows, query, self._levels[level]) for query in self._queries]
         return padded(
             len(found),
             np.repeat(np.arange(len(found)), [len(one) for one in found]),
