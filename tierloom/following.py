@@ -41,17 +41,18 @@ def follow(
     cache: str | Path | None = None,
     interval: timedelta = INTERVAL,
     poll: bool = True,
+    trust_verified: bool = False,
 ) -> "Follower":
     """Serve whatever version `channel` names, from now on. It is looked at every `interval` by a thread; without
     `poll`, when `Follower.check` is called.
 
-    All that queries may need is fetched, verified and mapped before this returns. `cache` is as for
-    `tierloom.open`.
+    All that queries may need is fetched, verified and mapped before this returns. `cache` and `trust_verified`
+    are as for `tierloom.open`.
 
     Raises what `tierloom.open` raises, and `Corrupt`, `Malformed` or `NotFound` for what the version names.
     """
     opened = open_store(str(store))
-    files = ObjectFiles(opened, Path(cache) if cache else cache_of(opened))
+    files = ObjectFiles(opened, Path(cache) if cache else cache_of(opened), trust_verified)
     return Follower(opened, channel, files, interval if poll else None)
 
 

@@ -18,6 +18,7 @@ from tierloom.shards.writer import sha256_of
 from tierloom.stored_object import StoredObject
 from tierloom.stores.file_failures import gone_is_not_found
 from tierloom.stores.store import Store
+from tierloom.verified_files import VerifiedFiles
 
 
 class ObjectFiles:
@@ -27,9 +28,12 @@ class ObjectFiles:
     and a sound copy that is there already is used; without `folder`, into one that goes when this does.
     """
 
-    def __init__(self, store: Store, folder: Path | None = None) -> None:
+    def __init__(self, store: Store, folder: Path | None = None, trust_verified: bool = False) -> None:
+        """With `trust_verified`, a file that was verified before and has not changed since is not hashed again
+        (`tierloom.verified_files`)."""
         self.store = store
         self.folder = folder or self._own_folder()
+        self._records = VerifiedFiles(Path(store.url) if store.local else self.folder) if trust_verified else None
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._verified: dict[tuple[str, str], Path] = {}
         self._shards: dict[tuple[str, str], ShardColumns] = {}
@@ -63,6 +67,8 @@ class ObjectFiles:
             path = self._verified.pop(identity, None)
             if path and not self.store.local:
                 path.unlink(missing_ok=True)
+        if self._records is not None:
+            self._records.prune()
 
     def unmap_all_but(self, *shards: Iterable[StoredObject]) -> None:
         """Let go of every mapped shard but these; files stay, and stay verified."""
@@ -81,14 +87,14 @@ class ObjectFiles:
         """A copy from before, if it is the object."""
         path = self.folder / stored.path
         try:
-            verify_file(path, stored)
+            verify_file(path, stored, self._records)
         except (FileNotFoundError, Corrupt):
             return None
         return path
 
     def _fetched(self, stored: StoredObject) -> Path:
         path = self.store.fetch(stored.path, self.folder)
-        verify_file(path, stored)
+        verify_file(path, stored, self._records)
         return path
 
     def _remake(self) -> None:
@@ -100,11 +106,13 @@ class ObjectFiles:
         return folder
 
 
-def verify_file(path: Path, stored: StoredObject) -> None:
-    """Raise `Corrupt` unless the file has the length and the sha256 that the manifest states."""
+def verify_file(path: Path, stored: StoredObject, records: VerifiedFiles | None = None) -> None:
+    """Raise `Corrupt` unless the file has the length and the sha256 that the manifest states. The hash may be that of
+    the `records`."""
     if (length := path.stat().st_size) != stored.bytes:
         raise Corrupt(f"{stored.path}: {length} bytes, but the manifest states {stored.bytes}")
-    if (found := sha256_of(path)) != stored.sha256:
+    known = records is not None and path.is_relative_to(records.root)
+    if (found := records.sha256_of(path) if records and known else sha256_of(path)) != stored.sha256:
         raise Corrupt(f"{stored.path}: sha256 {found}, but the manifest states {stored.sha256}")
 
 

@@ -26,6 +26,7 @@ def open_snapshot(
     channel: str = names.LATEST,
     cache: str | Path | None = None,
     lease: timedelta | None = None,
+    trust_verified: bool = False,
 ) -> Snapshot:
     """Open one version of the collection at `store`: a folder, or `gs://bucket/prefix`.
 
@@ -36,6 +37,9 @@ def open_snapshot(
     renewed in the background; `lease` is how long it outlives a holder that died. It takes the right to write to
     `leases/`.
 
+    With `trust_verified`, files that were verified before and have not changed since are not hashed again; what that
+    rests on is told in `tierloom.verified_files`.
+
     Raises:
         NotACollection: the store holds none.
         InputError: there is no such version or channel.
@@ -43,7 +47,7 @@ def open_snapshot(
     """
     opened = open_store(str(store))
     wanted = partial(_wanted, opened, version, channel)
-    files = ObjectFiles(opened, Path(cache) if cache else cache_of(opened))
+    files = ObjectFiles(opened, Path(cache) if cache else cache_of(opened), trust_verified)
     with ExitStack() as undone:
         held = undone.enter_context(lease_newest(opened, wanted, lease)) if lease else None
         manifest = read_manifest(opened, held.version) if held else newest_manifest(opened, wanted)
