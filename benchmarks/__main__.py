@@ -10,6 +10,7 @@ NAMES = (
     "index_build",
     "rerank",
     "against_exact",
+    "search_by_hand",
     "ingest_free",
     "ingest_slow",
     "changed_share",
