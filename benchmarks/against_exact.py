@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def full_vectors(snapshot: Snapshot) -> Vectors:
-    shards = [live.shard.column("vector") for live in snapshot._live_shards]
+    shards = [live.shard.column("vector") for live in snapshot.rows.shards]
     return np.concatenate([shard.astype(np.float32) for shard in shards])
 
 

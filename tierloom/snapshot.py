@@ -25,6 +25,7 @@ from tierloom.search import Candidates
 from tierloom.serving import DEFAULT_TOP, Profile
 from tierloom.shards.live import LiveShard
 from tierloom.shards.schema import ROW_GROUP_ROWS
+from tierloom.version_rows import VersionRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,11 @@ class Snapshot:
         found = search.shortlist(self._version.tier(chosen.tier), self._version.rows, vector, shortlist)
         scored = search.rerank(found, self._version.rows, vector) if rerank else found
         return scored.best(len(scored))
+
+    @property
+    def rows(self) -> VersionRows:
+        """The rows of this version, for those who measure."""
+        return self._version.rows
 
     def exact(self, vector: NDArray[np.float32], top: int = DEFAULT_TOP) -> Candidates:
         """The true best rows of a unit query vector: every live full vector is scored."""
