@@ -252,6 +252,28 @@ def test_a_funnel_without_reranking_ends_with_prefix_scores(snapshot: Snapshot, 
         assert answer.seconds["rerank"] == 0
 
 
+def test_a_binary_tier_is_oversampled_and_rescored(tmp_path: Path) -> None:
+    """By itself, narrowed by prefixes, and reranked: each step knows more."""
+    store = LocalStore(tmp_path)
+    make_collection(store, tiers=("8-binary", 16))
+    publish(store, [[store_shard(store, [Row(f"{at}") for at in range(200)])]])
+    with tierloom.open(store.root) as snapshot:
+        oracle = Oracle(snapshot)
+        assert route(snapshot.manifest).tier.name == "16"
+        for query in QUERIES:
+            best = oracle.names(np.argsort(-oracle.exact(query), kind="stable")[:10])
+            assert names_of(snapshot.search(query, tier="8-binary", shortlist=200)) == best
+            alone = snapshot.search(query, tier="8-binary", rerank=False)
+            funnel = (Narrowing(16, 10),)
+            narrowed = snapshot.search(
+                query, profile=Profile(tier="8-binary", shortlist=200, funnel=funnel, rerank=False)
+            )
+            assert [hit.score for hit in narrowed] == pytest.approx(
+                np.sort(oracle.prefixes(query, 16))[::-1][:10].tolist(), abs=1e-5
+            )
+            assert (alone.tier, alone.dimensions, len(alone)) == ("8-binary", 8, 10)
+
+
 # Documents
 
 

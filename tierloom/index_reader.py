@@ -12,6 +12,7 @@ from usearch.index import Index
 
 from tierloom.collection import Metric
 from tierloom.errors import Malformed
+from tierloom.forking import remake_in_children
 from tierloom.manifest import Aliases, IndexShard
 from tierloom.quantizer import CODE_DTYPES, Code
 
@@ -29,7 +30,6 @@ SCAN_SHARE = 32
 # What usearch calls the codes and the distances of each metric.
 SCALARS: Final[dict[Metric, ScalarKind]] = {"cos": ScalarKind.I8, "hamming": ScalarKind.B1}
 _METRICS: Final[dict[Metric, MetricKind]] = {"cos": MetricKind.Cos, "hamming": MetricKind.Hamming}
-
 
 # Seconds between looks for an idle view of a file that is gone: less than a search takes.
 _UNTIL_IDLE: Final = 0.0001
@@ -69,6 +69,7 @@ class IndexReader:
         self._views = 0
         self._indexed, self._further = _read_aliases(shard, aliases)
         self._refuse_other_graph()
+        remake_in_children(self._remake)
 
     def search(self, code: Code, count: int) -> Found:
         """The nearest rows to a code (`tierloom.quantizer.query_code`): at least `count` if there are as many.
@@ -121,8 +122,11 @@ class IndexReader:
 
     def _another_if_there(self) -> Index | None:
         """Another view; None where the file is gone, because its version was retired: then those there are must do."""
-        if self._path.exists() or not self._views:
+        try:
             return self._another()
+        except Malformed:
+            if self._path.exists() or not self._views:
+                raise
         time.sleep(_UNTIL_IDLE)
         return None
 
@@ -130,6 +134,9 @@ class IndexReader:
         view = open_view(self._path, self.shard)
         self._views += 1
         return view
+
+    def _remake(self) -> None:
+        self._views = len(self._idle)
 
     def _refuse_other_graph(self) -> None:
         self.open_views(1)

@@ -119,7 +119,7 @@ def _all_of(position: int, live: LiveShard) -> Candidates:
 def _search_alive(index: TierShard, rows: VersionRows, query: NDArray[np.float32], count: int) -> Candidates:
     """Ask for more until `count` are alive, or the graph has no more to give."""
     shard = index.reader.shard
-    code = quantize_query(query, shard.parameters.dimensions)
+    code = query_code(query, shard.parameters)
     asked = min(count, shard.codes)
     while True:
         candidates = _alive(index, rows, index.reader.search(code, asked))
@@ -131,7 +131,8 @@ def _search_alive(index: TierShard, rows: VersionRows, query: NDArray[np.float32
 def _alive(index: TierShard, rows: VersionRows, found: Found) -> Candidates:
     positions, places = split_keys(found.keys)
     owners = index.positions[positions]
-    candidates = Candidates(owners, places, 1.0 - found.distances.astype(np.float64))
+    coded = index.reader.shard.parameters
+    candidates = Candidates(owners, places, estimated_cosine(found.distances, coded.metric, coded.dimensions))
     lives = rows.lives(owners, places)
     return candidates if lives is None else candidates.at(np.flatnonzero(lives))
 
