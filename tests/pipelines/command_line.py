@@ -46,6 +46,12 @@ class Finished:
         return lines[0].removeprefix("error: ")
 
     @property
+    def hits(self) -> list[dict[str, Any]]:
+        """What `tierloom search --json` found."""
+        hits: list[dict[str, Any]] = self.json["hits"]
+        return hits
+
+    @property
     def json(self) -> Any:
         assert self.status == 0, self
         return json.loads(self.out)

@@ -45,7 +45,7 @@ def test_a_collection_and_its_sources_in_a_bucket(tmp_path: Path, endpoint: Endp
     assert closing["documents"] == {"documents_in": 5, "live": 3, "superseded": 0, "deleted": 0, "dead_lettered": 2}
     assert {id_ for id_, _ in live_texts(store)} == {"docs/a.md", "docs/deep/b.txt", "moon"}
     for tier in (8, 16):
-        [hit] = run("search", store, "alpha", "--tier", tier, "--top", 1, "--json").json
+        [hit] = run("search", store, "alpha", "--tier", tier, "--top", 1, "--json").hits
         assert hit["document_id"] == "moon"
     assert_whole(store)
 

@@ -63,13 +63,13 @@ def test_reading_works_where_the_extras_are_not_installed(store: Path, arguments
 
 def test_a_question_imports_the_model_that_it_needs_and_no_other(tmp_path: Path, store: Path) -> None:
     finished = run_apart("search", store, "alpha", "--json", before=REPORT)
-    assert finished.json["hits"][0]["document_id"] == "a"
+    assert finished.hits[0]["document_id"] == "a"
     assert json.loads(finished.err) == ["openai"]
     words = tmp_path / "words"
     init(words, "wordllama", tiers="64")
     ok(run("ingest", words, write_records(tmp_path / "s.jsonl", [{"id": "a", "text": "alpha"}])))
     finished = run_apart("search", words, "alpha", "--json", before=REPORT)
-    assert finished.json["hits"][0]["document_id"] == "a"
+    assert finished.hits[0]["document_id"] == "a"
     assert set(json.loads(finished.err)) <= {"wordllama", "tokenizers"}
 
 

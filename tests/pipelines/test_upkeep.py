@@ -72,7 +72,7 @@ def test_what_was_ingested_is_compacted_and_gets_tiers_without_the_model(store: 
     assert f"version  {head_of(store).version} published" in dropped.out
     assert [tier.name for tier in head_of(store).collection.tiers] == ["4", "16-binary", "16"]
     assert "tier 16-binary: " in ok(run("show", store)).out
-    found = run("search", store, "other text of 0-1", "--tier", "16-binary", "--top", 1, "--json").json
+    found = run("search", store, "other text of 0-1", "--tier", "16-binary", "--top", 1, "--json").hits
     assert found[0]["document_id"] == "0-1"
 
 

@@ -66,5 +66,5 @@ def test_large_index_shards_are_built_in_processes(tmp_path: Path, endpoint: End
     [index] = head_of(store).index_shards
     assert index.codes == len(records)
     for n in (0, 1234, SMALL_ROWS + 99):
-        assert run("search", store, f"text {n}", "--top", 1, "--json").json[0]["document_id"] == f"d{n}"
+        assert run("search", store, f"text {n}", "--top", 1, "--json").hits[0]["document_id"] == f"d{n}"
     ok(run("verify", store))
