@@ -11,6 +11,7 @@ NAMES = (
     "rerank",
     "against_exact",
     "search_by_hand",
+    "resident_bytes",
     "ingest_free",
     "ingest_slow",
     "changed_share",
