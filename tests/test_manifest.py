@@ -86,9 +86,9 @@ WHOLE = Manifest(
 )
 
 
-def changed(change: Callable[[dict[str, Any]], None]) -> bytes:
-    """The whole manifest with one change, under a whole seal."""
-    members = json.loads(WHOLE.to_bytes())
+def changed(change: Callable[[dict[str, Any]], None], manifest: Manifest = WHOLE) -> bytes:
+    """The manifest with one change, under a whole seal."""
+    members = json.loads(manifest.to_bytes())
     del members["sha256"]
     change(members)
     members["sha256"] = hashlib.sha256(canonical(members)).hexdigest()

@@ -19,13 +19,13 @@ FORMAT: Final = 1
 Rows = Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
 
 
-class Deletes(StoredObject, frozen=True, forbid_unknown_fields=True):
+class Deletes(StoredObject, frozen=True, forbid_unknown_fields=True, gc=False):
     """The dead rows of one vector shard: a serialized 32-bit roaring bitmap of row numbers."""
 
     rows: Rows
 
 
-class Footer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Footer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """The last `bytes` of a Parquet file, from its footer on. A worker that reads a shard by ranges checks it
     before it is parsed: a damaged footer can bring Parquet readers down."""
 
@@ -33,7 +33,7 @@ class Footer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: Sha256
 
 
-class VectorShard(StoredObject, frozen=True, forbid_unknown_fields=True):
+class VectorShard(StoredObject, frozen=True, forbid_unknown_fields=True, gc=False):
     """One Parquet file of chunks; `rows` counts the dead ones too."""
 
     rows: Rows
@@ -58,13 +58,13 @@ def common_checkpoint(shards: Sequence[VectorShard]) -> str:
     return first.checkpoint
 
 
-class Aliases(StoredObject, frozen=True, forbid_unknown_fields=True):
+class Aliases(StoredObject, frozen=True, forbid_unknown_fields=True, gc=False):
     """Rows whose code another row has too: little-endian uint64 pairs (indexed key, further key)."""
 
     pairs: Rows
 
 
-class IndexParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class IndexParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """How a graph was built, and how it is to be searched. `usearch` is the version that wrote it."""
 
     dimensions: Dimensions
@@ -75,7 +75,7 @@ class IndexParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     usearch: str
 
 
-class IndexShard(StoredObject, frozen=True, forbid_unknown_fields=True):
+class IndexShard(StoredObject, frozen=True, forbid_unknown_fields=True, gc=False):
     """One usearch file over an ordered list of vector shards.
 
     A key is `position in vector_shards << 32 | row`. `codes` counts the distinct codes in the graph; each
@@ -90,13 +90,13 @@ class IndexShard(StoredObject, frozen=True, forbid_unknown_fields=True):
     aliases: Aliases | None = None
 
 
-class DeadLetters(StoredObject, frozen=True, forbid_unknown_fields=True):
+class DeadLetters(StoredObject, frozen=True, forbid_unknown_fields=True, gc=False):
     """One JSONL file of letters that are still open."""
 
     letters: Rows
 
 
-class LedgerPart(StoredObject, frozen=True, forbid_unknown_fields=True):
+class LedgerPart(StoredObject, frozen=True, forbid_unknown_fields=True, gc=False):
     """One Parquet file of a ledger (`tierloom.ledger`); `noted_until` is when its newest entry was noted, in
     seconds since 1970."""
 

@@ -1,5 +1,6 @@
 """Reading a manifest as strictly as it was written: what does not fit together is refused by name."""
 
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Final
 
@@ -8,6 +9,7 @@ from tierloom.errors import CheckpointMismatch, Malformed
 from tierloom.manifest import FORMAT, IndexShard, Manifest, VectorShard
 from tierloom.sealed import unseal
 from tierloom.serving_checks import serving_problems
+from tierloom.stored_object import StoredObject
 
 
 def checked_manifest(data: bytes, version: int) -> Manifest:
@@ -28,6 +30,47 @@ def _refuse_unsafe_paths(manifest: Manifest, name: str) -> None:
     for stored in manifest.objects():
         if not names.is_safe(stored.path):
             raise Malformed(f"{name}: path {stored.path!r} is not a plain relative name")
+
+
+def _refuse_paths_of_other_kinds(manifest: Manifest, name: str) -> None:
+    """What is said to be a shard must not be a channel, say: each kind has its own place."""
+    for place, objects in _places(manifest):
+        for stored in objects:
+            if not stored.path.startswith(place):
+                raise Malformed(f"{name}: path {stored.path!r} does not lie in {place}")
+
+
+def _places(manifest: Manifest) -> Iterator[tuple[str, Iterable[StoredObject]]]:
+    shards, indexes = manifest.vector_shards, manifest.index_shards
+    yield names.VECTOR_SHARDS, shards
+    yield names.DELETES, (shard.deletes for shard in shards if shard.deletes)
+    for index in indexes:
+        yield f"{names.INDEXES}{index.tier}/", (index, *((index.aliases,) if index.aliases else ()))
+    yield names.DEAD_LETTERS, manifest.dead_letters
+    yield names.TOMBSTONES, manifest.tombstones
+    yield names.SEEN_FILES, manifest.files
+    gate = manifest.gate
+    yield names.GATES, (filter(None, (gate.sample, gate.answers)) if gate else ())
+
+
+def _refuse_two_contents(manifest: Manifest, name: str) -> None:
+    """An object has one length and one hash, however often it is named."""
+    stated: dict[str, tuple[int, str]] = {}
+    for stored in manifest.objects():
+        if stated.setdefault(stored.path, (stored.bytes, stored.sha256)) != (stored.bytes, stored.sha256):
+            raise Malformed(f"{name}: states two contents of {stored.path}")
+
+
+def _refuse_more_than_fits(manifest: Manifest, name: str) -> None:
+    """Whoever makes room for rows before the file is opened must not be told more than the file can hold."""
+    held = [(shard, shard.rows) for shard in manifest.vector_shards]
+    indexed = [(shard, shard.codes) for shard in manifest.index_shards]
+    for stored, rows in (*held, *indexed):
+        if rows > stored.bytes:
+            raise Malformed(f"{name}: {stored.path} cannot hold {rows} rows in {stored.bytes} bytes")
+    for index in manifest.index_shards:
+        if index.aliases and index.aliases.bytes != 16 * index.aliases.pairs:
+            raise Malformed(f"{name}: {index.aliases.path}: {index.aliases.bytes} bytes of {index.aliases.pairs} pairs")
 
 
 def _refuse_mixed_checkpoints(manifest: Manifest, name: str) -> None:
@@ -98,8 +141,11 @@ def _refuse_broken_chain(manifest: Manifest, name: str) -> None:
 
 _CHECKS: Final = (
     _refuse_unsafe_paths,
-    _refuse_mixed_checkpoints,
     _refuse_odd_tiers,
+    _refuse_paths_of_other_kinds,
+    _refuse_two_contents,
+    _refuse_more_than_fits,
+    _refuse_mixed_checkpoints,
     _refuse_uncovered_shards,
     _refuse_unfit_counts,
     _refuse_unfit_serving,

@@ -24,7 +24,8 @@ PROBES = "probes/"
 CUTS = "cuts/"
 GATES = "gates/"
 
-_SEGMENT = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
+_SEGMENT = r"(?!\.)[A-Za-z0-9._-]{1,200}"
+_SAFE = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*")
 _MANIFEST = re.compile(r"manifests/([0-9]{12})\.json")
 
 
@@ -100,4 +101,4 @@ def gate(digest: str) -> str:
 
 def is_safe(name: str) -> bool:
     """Whether `name` stays inside its store: no absolute, climbing, hidden, empty or odd segment."""
-    return all(_SEGMENT.fullmatch(segment) for segment in name.split("/"))
+    return _SAFE.fullmatch(name) is not None

@@ -12,6 +12,7 @@ from tierloom.checkpoint import Checkpoint
 from tierloom.errors import InputError, NotACollection, NotFound
 from tierloom.manifest import Manifest
 from tierloom.manifest_checks import checked_manifest
+from tierloom.sealed import read_sealed
 from tierloom.stores.store import Store
 
 
@@ -42,7 +43,7 @@ def _hint(store: Store) -> int:
 def read_manifest(store: Store, version: int) -> Manifest:
     """The manifest of a version. Raises `InputError` when there is no such version, or none any more."""
     try:
-        return checked_manifest(store.read(names.manifest(version)), version)
+        return checked_manifest(read_sealed(store, names.manifest(version)), version)
     except NotFound as error:
         newest = head_version(store)
         if not 0 <= version <= newest:
@@ -56,7 +57,7 @@ def read_head(store: Store) -> Manifest:
     while True:
         version = head_version(store)
         try:
-            return checked_manifest(store.read(names.manifest(version)), version)
+            return checked_manifest(read_sealed(store, names.manifest(version)), version)
         except NotFound:
             # Newer versions took its place in this very moment.
             continue
@@ -90,4 +91,4 @@ def channel_version(store: Store, channel: str) -> int:
 
 def read_checkpoint(store: Store, fingerprint: str) -> Checkpoint:
     """The checkpoint of this fingerprint. Raises `NotFound` or `CheckpointMismatch`."""
-    return Checkpoint.from_bytes(store.read(names.checkpoint(fingerprint)), fingerprint)
+    return Checkpoint.from_bytes(read_sealed(store, names.checkpoint(fingerprint)), fingerprint)

@@ -135,6 +135,7 @@ class LocalStore:
         if not names.is_safe(f"{prefix}x"):
             raise ValueError(f"{prefix!r} begins no name of an object")
         folder = self.root / prefix.rpartition("/")[0]
+        self._refuse_links(folder)
         return (listed for listed in _walk(folder, self.root) if listed.name.startswith(prefix))
 
     def scratch(self) -> Path:
@@ -150,7 +151,16 @@ class LocalStore:
     def _path(self, name: str) -> Path:
         if not names.is_safe(name):
             raise ValueError(f"{name!r} is not the name of an object")
-        return self.root / name
+        path = self.root / name
+        self._refuse_links(path.parent)
+        return path
+
+    def _refuse_links(self, folder: Path) -> None:
+        """No folder within the store may be a symbolic link: it could lead out of it. `root` itself may."""
+        while folder != self.root:
+            if folder.is_symlink():
+                raise StoreError(f"{folder} is a symbolic link, which may lead out of the store; put the folder there")
+            folder = folder.parent
 
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[int]:
