@@ -15,7 +15,10 @@ from tierloom.shards.schema import ROW_GROUP_ROWS
 # A note of the footer: for each of these columns, the checksum of its values in each row group. Parquet's own page
 # checksums would do, but they come for all columns or none, and `vector` needs none: its prefix tells.
 CHECKSUMS: Final = "tierloom.crc32"
-CHECKSUMMED: Final = ("document_id", "ordinal", "sequence", "key", "source", "content_hash", "prefix")
+CHECKSUMMED: Final = (
+    *("document_id", "heading", "text", "metadata"),
+    *("ordinal", "sequence", "key", "source", "content_hash", "prefix"),
+)
 
 
 def checksum(values: NDArray[Any] | pa.Array | pa.ChunkedArray) -> int:
