@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "search": "Ask a collection a question.",
     "show": "Show what is live in a version.",
     "verify": "Check every object of a version.",
+    "pull": "Mirror what a fleet needs of a version into a folder.",
     "dead-letters": "List what could not be processed, or retry it.",
     "compact": "Merge small and half-dead shards.",
     "tiers": "Add serving tiers to a live collection, or drop them.",

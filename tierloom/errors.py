@@ -9,6 +9,8 @@ TierloomError
 │   ├── PromotionRefused       a version that is not measured, or misses its recall floor, is not served
 │   ├── CollectionExists       `init` on a store that already holds a collection
 │   ├── NotACollection         a store without a manifest
+│   ├── NotPulled              a mirror without what is asked of it
+│   ├── PullUnderWay           another process pulls into the same mirror
 │   ├── QueryError             a query of the wrong dimensions, type or value
 │   └── CheckpointError        a model that is unknown, badly declared, or not made for these tiers
 ├── CheckpointMismatch         two embedding spaces would meet
@@ -71,6 +73,14 @@ class CollectionExists(InputError):
 
 class NotACollection(InputError):
     """The store holds no collection."""
+
+
+class NotPulled(InputError):
+    """The folder is a mirror, and what is asked of it was not pulled."""
+
+
+class PullUnderWay(InputError):
+    """Another process pulls into the same mirror."""
 
 
 class QueryError(InputError):

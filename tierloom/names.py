@@ -6,6 +6,8 @@ All names are relative, made of `[A-Za-z0-9._-]` segments joined by `/`.
 import re
 
 LATEST = "latest"
+# What makes a folder a mirror, and says of what.
+MIRROR = "mirror.json"
 
 # What the names of each kind begin with.
 MANIFESTS = "manifests/"

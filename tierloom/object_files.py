@@ -9,9 +9,11 @@ from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
-from tierloom.errors import CheckpointMismatch, Corrupt, Malformed
+from tierloom.errors import CheckpointMismatch, Corrupt, Malformed, NotFound
 from tierloom.forking import remake_in_children
 from tierloom.manifest import VectorShard
+from tierloom.mirroring.hollow import HollowShard
+from tierloom.mirroring.mirror import Mirror, object_not_pulled, read_mirror, vectors_not_pulled
 from tierloom.shards.columns import ShardColumns
 from tierloom.shards.mapped import MappedShard
 from tierloom.shards.writer import sha256_of
@@ -37,6 +39,7 @@ class ObjectFiles:
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._verified: dict[tuple[str, str], Path] = {}
         self._shards: dict[tuple[str, str], ShardColumns] = {}
+        self._mirror = read_mirror(store)
         remake_in_children(self._remake)
 
     def path(self, stored: StoredObject) -> Path:
@@ -81,7 +84,23 @@ class ObjectFiles:
         self._shards.clear()
 
     def _open(self, stored: VectorShard) -> ShardColumns:
-        return MappedShard(self.path(stored), stored.path)
+        """The file, mapped; in a mirror it may be one without full vectors."""
+        try:
+            return self._open_as(stored, self._mirror)
+        except Corrupt:
+            # Another pull may have brought the full vectors meanwhile, or have left others out.
+            known, self._mirror = self._mirror, read_mirror(self.store)
+            if self._mirror == known:
+                raise
+            return self._open_as(stored, self._mirror)
+
+    def _open_as(self, stored: VectorShard, mirror: Mirror | None) -> ShardColumns:
+        if mirror is None or (hollow := mirror.hollow_sha256(stored.path)) is None:
+            return MappedShard(self.path(stored), stored.path)
+        path = self.store.fetch(stored.path, self.folder)
+        if verify_file(path, stored, self._records, hollow) == stored.sha256:
+            return MappedShard(path, stored.path)
+        return HollowShard(path, stored.path, vectors_not_pulled(mirror, self.store.url))
 
     def _kept(self, stored: StoredObject) -> Path | None:
         """A copy from before, if it is the object."""
@@ -93,7 +112,12 @@ class ObjectFiles:
         return path
 
     def _fetched(self, stored: StoredObject) -> Path:
-        path = self.store.fetch(stored.path, self.folder)
+        try:
+            path = self.store.fetch(stored.path, self.folder)
+        except NotFound as error:
+            if (mirror := read_mirror(self.store)) is None:
+                raise
+            raise object_not_pulled(mirror, self.store.url, stored.path) from error
         verify_file(path, stored, self._records)
         return path
 
@@ -106,14 +130,18 @@ class ObjectFiles:
         return folder
 
 
-def verify_file(path: Path, stored: StoredObject, records: VerifiedFiles | None = None) -> None:
-    """Raise `Corrupt` unless the file has the length and the sha256 that the manifest states. The hash may be that of
-    the `records`."""
+def verify_file(
+    path: Path, stored: StoredObject, records: VerifiedFiles | None = None, or_sha256: str | None = None
+) -> str:
+    """Raise `Corrupt` unless the file has the length and the sha256 that the manifest states, or the other one that is
+    as good; return the one it has, which may be that of the `records`."""
     if (length := path.stat().st_size) != stored.bytes:
         raise Corrupt(f"{stored.path}: {length} bytes, but the manifest states {stored.bytes}")
     known = records is not None and path.is_relative_to(records.root)
-    if (found := records.sha256_of(path) if records and known else sha256_of(path)) != stored.sha256:
+    found = records.sha256_of(path) if records and known else sha256_of(path)
+    if found not in (stored.sha256, or_sha256):
         raise Corrupt(f"{stored.path}: sha256 {found}, but the manifest states {stored.sha256}")
+    return found
 
 
 def _refuse_other(shard: ShardColumns, stored: VectorShard) -> None:

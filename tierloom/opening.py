@@ -30,8 +30,9 @@ def open_snapshot(
 ) -> Snapshot:
     """Open one version of the collection at `store`: a folder, or `gs://bucket/prefix`.
 
-    Without `version`, the one that `channel` names. Objects of a bucket are copied into `cache` when they are
-    needed and kept there for the next time (default: `tierloom` in the user's cache folder).
+    Without `version`, the one that `channel` names; the latest of a mirror is what it serves. Objects of a bucket are
+    copied into `cache` when they are needed and kept there for the next time (default: `tierloom` in the user's cache
+    folder).
 
     With a `lease`, the version is kept until the snapshot is closed, even when `tierloom gc` would retire it. It is
     renewed in the background; `lease` is how long it outlives a holder that died. It takes the right to write to

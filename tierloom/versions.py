@@ -12,6 +12,7 @@ from tierloom.checkpoint import Checkpoint
 from tierloom.errors import InputError, NotACollection, NotFound
 from tierloom.manifest import Manifest
 from tierloom.manifest_checks import checked_manifest
+from tierloom.mirroring.mirror import Mirror, read_mirror
 from tierloom.sealed import read_sealed
 from tierloom.stores.store import Store
 
@@ -22,6 +23,8 @@ def head_version(store: Store) -> int:
     Manifests are created in order, so the newest is found from the `latest` channel by asking for the next
     one until there is none.
     """
+    if (mirror := read_mirror(store)) is not None:
+        return _mirrored_version(store, mirror)
     version = _hint(store)
     while store.size(names.manifest(version)) is None:
         # Others may have published since the hint was read, and retired what it names.
@@ -33,6 +36,13 @@ def head_version(store: Store) -> int:
     while store.size(names.manifest(version + 1)) is not None:
         version += 1
     return version
+
+
+def _mirrored_version(store: Store, mirror: Mirror) -> int:
+    """The one that its channel names: a mirror has no other head."""
+    if (seen := read_channel(store, mirror.channel)) is None:
+        raise NotACollection(f"{store.url} is a mirror whose first pull was never finished; pull again")
+    return seen[0].version
 
 
 def _hint(store: Store) -> int:

@@ -64,6 +64,14 @@ class ShardLayout:
         begins = self._payloads[column][group] + (rows - self.first_rows[group]) * width
         return Spans(begins, begins + width)
 
+    def outside(self, column: str) -> Spans:
+        """All of the file but the values of one fixed-width column; what stands before and behind them is included."""
+        begins = self._payloads[column]
+        ends = begins + np.diff(self.first_rows) * self._widths[column]
+        order = np.argsort(begins)
+        spans = Spans(np.insert(ends[order], 0, 0), np.append(begins[order], self._length))
+        return spans.of(np.flatnonzero(spans.begins < spans.ends))
+
     def headers(self, column: str, groups: NDArray[np.int64]) -> Spans:
         """The bytes that tell a fixed-width column's page from any other, one range for each group."""
         begins = self._chunks[column].begins[groups]

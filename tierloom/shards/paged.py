@@ -12,6 +12,7 @@ answered from here: a search verifies whole files, and so do merging and `tierlo
 
 import mmap
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -24,6 +25,7 @@ from tierloom.manifest import VectorShard
 from tierloom.shards.checksums import CHECKSUMMED, CHECKSUMS, checksum, stated_checksums
 from tierloom.shards.columns import ShardColumns
 from tierloom.shards.layout import Spans, joined
+from tierloom.shards.schema import VARIABLE
 
 # Fetched by whole pages even for single rows: no page of them is more than 64 KiB.
 _NARROW: Final = ("ordinal", "sequence", "key", "content_hash")
@@ -50,6 +52,23 @@ class PagedShard(ShardColumns):
         super().__init__(stored.path, pages.map)
         self._checksums = stated_checksums(self.notes(CHECKSUMS), stored.path, len(self._layout.first_rows) - 1)
         self._verified: set[tuple[str, int]] = set()
+
+    def fill_outside(self, column: str) -> None:
+        """Have all of the file but the values of one fixed-width column."""
+        self._pages.fill(self._layout.outside(column))
+
+    def check(self) -> None:
+        """Check all that there is a checksum of, and that the pages of `vector` lie where they should.
+
+        Memory is that of one row group.
+        """
+        for group, (begin, end) in enumerate(pairwise(self._layout.first_rows.tolist())):
+            for name in self.schema.widths:
+                if name in CHECKSUMMED:
+                    self._need_pages(name, np.array([group]))
+                else:
+                    self._check_headers(name, np.array([group]))
+            self.read(VARIABLE, np.arange(begin, end))
 
     def _need_pages(self, name: str, groups: NDArray[np.int64]) -> None:
         self._pages.fill(self._layout.chunks(name).of(groups))

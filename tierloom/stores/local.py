@@ -62,14 +62,14 @@ class LocalStore:
         final, source = self._path(name), path.resolve()
         with explained(final):
             if source.is_relative_to(self.scratch().resolve()):
-                _sync(source)
+                sync(source)
                 os.utime(source)
                 self._publish(source, final)
                 source.unlink()
                 return
             with self._temporary() as temporary:
                 shutil.copyfile(source, temporary)
-                _sync(temporary)
+                sync(temporary)
                 self._publish(temporary, final)
 
     def read(self, name: str) -> bytes:
@@ -108,9 +108,9 @@ class LocalStore:
                 raise RevisionMismatch(f"{final} was changed by another writer; read it again and decide anew")
             with self._temporary() as temporary:
                 _write(temporary, data)
-                _make_folder(final.parent)
+                make_folder(final.parent)
                 temporary.replace(final)
-            _sync(final.parent)
+            sync(final.parent)
         return _revision(data)
 
     def renew(self, name: str) -> bool:
@@ -127,7 +127,7 @@ class LocalStore:
         with explained(path), self._locked(COLLECTION), contextlib.suppress(FileNotFoundError):
             if _mark(path.lstat()) == listed.mark:
                 path.unlink()
-                _sync(path.parent)
+                sync(path.parent)
                 return True
         return False
 
@@ -141,7 +141,7 @@ class LocalStore:
     def scratch(self) -> Path:
         folder = self.root / SCRATCH
         with explained(folder):
-            _make_folder(folder)
+            make_folder(folder)
         return folder
 
     def fetch(self, name: str, folder: Path) -> Path:
@@ -190,12 +190,12 @@ class LocalStore:
 
     def _publish(self, temporary: Path, final: Path) -> None:
         """Give a written and synced file its name for good. Raises `AlreadyExists` if other bytes have it."""
-        _make_folder(final.parent)
+        make_folder(final.parent)
         # What was found may be removed before it can be renewed.
         while not (_linked(temporary, final) or self._found(temporary, final)):
             pass
         # Also for an object that was found there: whoever made it may not have come to this line.
-        _sync(final.parent)
+        sync(final.parent)
 
     def _found(self, written: Path, final: Path) -> bool:
         with self._together(), contextlib.suppress(NotFound):
@@ -214,7 +214,7 @@ class LocalStore:
     def _locked(self, name: str, how: int = fcntl.LOCK_EX) -> Iterator[None]:
         """One writer at a time, among threads and processes. The lock file stays: to remove it would split the lock."""
         path = self.root / LOCKS / name
-        _make_folder(path.parent)
+        make_folder(path.parent)
         with path.open("ab") as file:
             fcntl.flock(file, how)
             try:
@@ -231,7 +231,7 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Bring a file's bytes, or a folder's names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -240,12 +240,13 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, and bring their names to the disk."""
     if folder.is_dir():
         return
-    _make_folder(folder.parent)
+    make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    _sync(folder.parent)
+    sync(folder.parent)
 
 
 def _linked(temporary: Path, final: Path) -> bool:

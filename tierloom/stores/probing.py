@@ -5,15 +5,17 @@ import secrets
 
 from tierloom import names
 from tierloom.errors import AlreadyExists, PreconditionsIgnored, StoreError
+from tierloom.mirroring.mirror import refuse_mirror
 from tierloom.stores.store import Store
 
 
 def probe_preconditions(store: Store) -> None:
     """Create one new object twice, with different bytes, and remove it again.
 
-    For the start of every command that writes. Raises `PreconditionsIgnored` unless the second creation alone is
-    refused, and `StoreError` when the store does not answer.
+    For the start of every command that writes. Raises `NotPulled` for a mirror, `PreconditionsIgnored` unless the
+    second creation alone is refused, and `StoreError` when the store does not answer.
     """
+    refuse_mirror(store)
     name = names.probe(secrets.token_hex(16))
     won = [_creates(store, name, data) for data in (b"first\n", b"second\n")]
     held = store.read(name)
