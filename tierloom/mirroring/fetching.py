@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from tierloom.digest import digest_of
 from tierloom.errors import Corrupt, NotFound, StoreError
 from tierloom.manifest import VectorShard
 from tierloom.mirroring.hollow import fetch_hollow
@@ -21,6 +22,8 @@ from tierloom.stores.store import Store
 
 # One request, and what a killed pull fetches again of each object that was on its way.
 PIECE: Final = 8 << 20
+# What the files of arriving objects begin with.
+PART: Final = "pull-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Stopped(Exception):
 class Fetcher:
     """Fetches objects of `store` into the mirror `local`. Safe to use from several threads.
 
-    What arrived of an object lies under its sha256 in the scratch folder, and is gone on with after a crash.
+    What arrived of an object lies in the scratch folder, and is gone on with after a crash.
     """
 
     def __init__(self, store: Store, local: LocalStore, expected: Progress, on_progress: OnProgress | None) -> None:
@@ -71,7 +74,7 @@ class Fetcher:
 
     def fetch_hollow(self, stored: VectorShard) -> str:
         """Have all of a vector shard but its full vectors; the sha256 of that. Raises as `fetch` does."""
-        part = self._scratch / f"{part_name(stored)}.hollow"
+        part = self._scratch / part_name(stored)
         self._refuse_other_length(stored)
         with explained(part):
             fetch_hollow(stored, part, lambda offset, length: self._read(stored, offset, length), PIECE)
@@ -128,8 +131,8 @@ class Fetcher:
 
 
 def part_name(stored: StoredObject) -> str:
-    """What an object is called while it arrives: by its content, so that nothing is ever gone on with as another."""
-    return f"pull-{stored.sha256}.part"
+    """What an object is called while it arrives: by its content too, so that nothing is gone on with as another."""
+    return f"{PART}{digest_of('part', stored.path, stored.sha256)}.part"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from tierloom.errors import Corrupt, InputError, Malformed, NotFound, NotPulled
 from tierloom.lease import leases
 from tierloom.manifest import Manifest
 from tierloom.mirroring.bringing import Brought, bring
-from tierloom.mirroring.fetching import OnProgress
+from tierloom.mirroring.fetching import PART, OnProgress, part_name
 from tierloom.mirroring.holding import holding
 from tierloom.mirroring.mirror import Held, Hollow, Mirror, read_mirror, write_mirror
 from tierloom.mirroring.serving_version import is_here, names_held, replace_object, serve, served_version
@@ -149,9 +149,9 @@ class _Pull:
         """Remove the objects of other versions, and what arrived of objects that are not `wanted_now`."""
         needed = {stored.path for stored in wanted_now}.union(*(names_held(self._local, held) for held in kept))
         stale = [listed for place in PLACES for listed in self._local.list(place) if listed.name not in needed]
-        arriving = {stored.sha256 for stored in wanted_now}
-        for path in self._local.scratch().glob("pull-*"):
-            if path.name.removeprefix("pull-").partition(".")[0] not in arriving:
+        arriving = {part_name(stored) for stored in wanted_now}
+        for path in self._local.scratch().glob(f"{PART}*"):
+            if path.name not in arriving:
                 path.unlink(missing_ok=True)
         return sum(self._local.remove(listed) for listed in stale)
 
