@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.engines.kafka",
     "tests.engines.prism",
     "tests.engines.pubsub",
+    "tests.engines.readers",
 ]
 
 

@@ -1,0 +1,3 @@
+module tierloom.test/reader
+
+go 1.21
