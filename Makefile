@@ -32,6 +32,7 @@ check: $(SETUP) ## lint, types, layers
 
 torture: $(SETUP) ## kill, refuse and race at every point there is: hours; seeds are printed
 	$(BIN)/python -m tests.torture
+	$(BIN)/python -m tests.torture.mutations
 
 bench: $(SETUP) ## measure every claim of speed and memory, at sizes for a first look
 	$(BIN)/python -m benchmarks

@@ -77,6 +77,8 @@ _NUMBERS: list[tuple[tuple[str | int, ...], Any]] = [
     (("index_shards", 0, "codes"), 10**12),
     (("index_shards", 0, "aliases", "pairs"), 10**12),
     (("index_shards", 0, "parameters", "dimensions"), 10**12),
+    (("index_shards", 0, "parameters", "connectivity"), 10**12),
+    (("index_shards", 0, "parameters", "expansion_search"), 10**12),
     (("collection", "prefix_dimensions"), 10**12),
     (("collection", "tiers", 0, "dimensions"), 10**12),
     (("documents", "live"), -1),

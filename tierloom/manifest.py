@@ -64,14 +64,19 @@ class Aliases(StoredObject, frozen=True, forbid_unknown_fields=True, gc=False):
     pairs: Rows
 
 
+# usearch makes room for as much, for every search.
+Connectivity = Annotated[int, msgspec.Meta(ge=1, le=1024)]
+Expansion = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
+
+
 class IndexParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """How a graph was built, and how it is to be searched. `usearch` is the version that wrote it."""
 
     dimensions: Dimensions
     metric: Metric
-    connectivity: Positive
-    expansion_add: Positive
-    expansion_search: Positive
+    connectivity: Connectivity
+    expansion_add: Expansion
+    expansion_search: Expansion
     usearch: str
 
 

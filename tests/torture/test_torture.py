@@ -1,11 +1,14 @@
 """A short torture: some points and seeds of each kind. `make torture` takes all of them."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.embedders.endpoint import Endpoint
 from tests.engines.gcs_server import GcsBucket
+from tests.pipelines.command_line import ROOT
 from tests.torture.commands import Commands
 from tests.torture.deeds import DEEDS
 from tests.torture.interrupting import Interrupter, Point
@@ -59,3 +62,11 @@ def test_in_a_storm_everything_comes_out_right(
     gcs_bucket: GcsBucket, tmp_path: Path, endpoint: Endpoint, commands: Commands
 ) -> None:
     assert storm(gcs_bucket.url, tmp_path, endpoint, commands, seed=1) == []
+
+
+def test_spoiled_files_are_refused_or_harmless() -> None:
+    """In a process of its own: it forks, and must not have threads."""
+    command = [sys.executable, "-m", "tests.torture.mutations", "--count", "60", "--seed", "4"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "0 wrong, 0 crashed" in ended.stdout
