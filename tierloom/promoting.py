@@ -18,6 +18,7 @@ from tierloom.commit import MAX_RACES
 from tierloom.errors import ChannelMoved, CommitConflict, InputError, PromotionRefused, RevisionMismatch
 from tierloom.lease import Lease
 from tierloom.manifest import Manifest
+from tierloom.mirroring.mirror import refuse_mirror
 from tierloom.promotion_checks import doubts, reasons_against, refuse_missing_objects
 from tierloom.stores.probing import probe_preconditions
 from tierloom.stores.store import Store
@@ -46,9 +47,10 @@ def promote(
 
     Raises:
         PromotionRefused: a tier misses the floor, or was not measured; or nothing is live.
-        InputError: there is no such version, or none any more; `channel` cannot be moved by hand.
+        InputError: there is no such version (any more); `channel` cannot be moved by hand; the store is a mirror.
         Corrupt: an object that the version names is gone.
     """
+    refuse_mirror(store)
     _refuse_unfit(channel, message)
     manifest = read_manifest(store, head_version(store) if isinstance(version, str) else version)
 
@@ -74,9 +76,11 @@ def rollback(store: Store, channel: str, message: str = "", to: int | None = Non
 
     Raises:
         ChannelMoved: somebody else moved it in the meantime, or it does not serve `serving`.
-        InputError: there is no such channel, it served no such version before, or that was retired.
+        InputError: there is no such channel, it served no such version before, or that was retired; the store is a
+            mirror.
         Corrupt: an object that the version names is gone.
     """
+    refuse_mirror(store)
     _refuse_unfit(channel, message)
     begun = _existing(store, channel)
     if serving not in (None, begun.version):

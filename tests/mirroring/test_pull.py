@@ -24,6 +24,7 @@ from tierloom.manifest import Manifest
 from tierloom.mirroring.fetching import Progress, part_name
 from tierloom.mirroring.holding import holding
 from tierloom.mirroring.pulling import pull, roll_back
+from tierloom.promoting import promote, rollback
 from tierloom.stores.local import LocalStore
 from tierloom.stores.opening import open_store
 from tierloom.stores.probing import probe_preconditions
@@ -352,8 +353,9 @@ def test_folders_that_are_no_mirror_of_this(store: CountingStore, mirror: Path, 
 
 def test_nobody_writes_into_a_mirror(store: CountingStore, mirror: Path) -> None:
     pull(store, mirror, "prod")
-    with pytest.raises(NotPulled, match=f"write to {store.url}"):
-        probe_preconditions(LocalStore(mirror))
+    for write in (probe_preconditions, lambda local: promote(local, 1, "prod"), lambda local: rollback(local, "prod")):
+        with pytest.raises(NotPulled, match=f"--rollback.*change {store.url}"):
+            write(LocalStore(mirror))
 
 
 def test_a_mirror_may_be_mirrored(store: CountingStore, mirror: Path, tmp_path: Path) -> None:

@@ -65,9 +65,12 @@ def write_mirror(local: LocalStore, mirror: Mirror) -> None:
 
 
 def refuse_mirror(store: Store) -> None:
-    """For whoever writes a version. Raises `NotPulled`: what a writer needs is not in a mirror."""
+    """For whoever writes a version or moves a channel. Raises `NotPulled`: what a writer needs is not in a mirror."""
     if (mirror := read_mirror(store)) is not None:
-        raise NotPulled(f"{store.url} is a mirror, which only `tierloom pull` changes; write to {mirror.source}")
+        raise NotPulled(
+            f"{store.url} is a mirror, which only `tierloom pull` changes (and takes back: --rollback); change "
+            f"{mirror.source}"
+        )
 
 
 def object_not_pulled(mirror: Mirror, folder: str, path: str) -> NotPulled:
