@@ -14,6 +14,8 @@ from tierloom.channel import read_channel
 from tierloom.errors import TierloomError
 from tierloom.letters import read_letters
 from tierloom.manifest import Manifest, VectorShard
+from tierloom.mirroring.mirror import Mirror, read_mirror
+from tierloom.mirroring.wanted import wanted
 from tierloom.object_files import ObjectFiles
 from tierloom.shards.columns import ShardColumns
 from tierloom.shards.deletion_vector import alive
@@ -42,9 +44,26 @@ def audit(store: Store, version: int | None = None) -> Findings:
     manifest = read_manifest(store, head_version(store) if version is None else version)
     with TemporaryDirectory(prefix="tierloom-verify-") as folder:
         files = ObjectFiles(store, Path(folder))
-        problems = tuple(_problems(manifest, store, files))
-    objects = manifest.objects()
+        if (mirror := read_mirror(store)) is not None:
+            objects, problems = _audit_mirror(manifest, mirror, store, files)
+        else:
+            objects, problems = manifest.objects(), tuple(_problems(manifest, store, files))
     return Findings(manifest.version, len(objects) + 2, sum(stored.bytes for stored in objects), problems)
+
+
+def _audit_mirror(
+    manifest: Manifest, mirror: Mirror, store: Store, files: ObjectFiles
+) -> tuple[tuple[StoredObject, ...], tuple[str, ...]]:
+    """What a mirror holds of a version, and what is wrong with it: only that it is as it was published."""
+    held = mirror.of(manifest.version)
+    want = wanted(manifest, held.tiers if held else ())
+    checks: list[Callable[[], object]] = [
+        partial(read_checkpoint, store, manifest.collection.checkpoint),
+        partial(read_channel, store, mirror.channel),
+        *(partial(files.shard, shard) for shard in want.shards),
+        *(partial(files.path, stored) for stored in want.others),
+    ]
+    return want.objects, tuple(problem for check in checks for problem in _found(check))
 
 
 def _problems(manifest: Manifest, store: Store, files: ObjectFiles) -> Iterator[str]:

@@ -22,14 +22,14 @@ MAX_BYTES: Final = 4 << 20
 _SEAL: Final = "sha256"
 
 
-def seal(value: msgspec.Struct) -> bytes:
+def seal(value: msgspec.Struct, longest: int = MAX_BYTES) -> bytes:
     """`value` as sealed JSON bytes. Raises `InputError` when nobody could read them, for their length."""
     members = msgspec.to_builtins(value)
     members[_SEAL] = hashlib.sha256(canonical(members)).hexdigest()
     data = canonical(members) + b"\n"
-    if len(data) > MAX_BYTES:
+    if len(data) > longest:
         raise InputError(
-            f"a {type(value).__name__} of {len(data)} bytes, more than the {MAX_BYTES} that such an object may have; "
+            f"a {type(value).__name__} of {len(data)} bytes, more than the {longest} that such an object may have; "
             "make fewer and larger shards (tierloom compact, tierloom init --shard-rows)"
         )
     return data
@@ -39,11 +39,11 @@ def read_sealed(store: Store, name: str) -> bytes:
     """The bytes of a sealed object, never more than one may have. Raises `NotFound` or `Malformed`."""
     length = store.size(name)
     if length is not None and length > MAX_BYTES:
-        raise _too_long(name, length)
+        raise _too_long(name, length, MAX_BYTES)
     return store.read(name)
 
 
-def unseal(data: bytes, kind: type[T], name: str, newest_format: int) -> T:
+def unseal(data: bytes, kind: type[T], name: str, newest_format: int, longest: int = MAX_BYTES) -> T:
     """The value sealed in `data`; `name` is the object's name, for messages.
 
     Raises:
@@ -51,8 +51,8 @@ def unseal(data: bytes, kind: type[T], name: str, newest_format: int) -> T:
         Corrupt: the seal does not fit the content, or it is spelled otherwise than `seal` does.
         FormatTooNew: its `format` is above `newest_format`.
     """
-    if len(data) > MAX_BYTES:
-        raise _too_long(name, len(data))
+    if len(data) > longest:
+        raise _too_long(name, len(data), longest)
     members = _parse(data, name)
     _refuse_newer(members, name, newest_format)
     _refuse_broken_seal(data, members, name)
@@ -90,8 +90,8 @@ def _spell(value: Any, name: str) -> bytes:
         raise Malformed(f"{name}: holds what JSON cannot: {error}") from error
 
 
-def _too_long(name: str, length: int) -> Malformed:
-    return Malformed(f"{name}: {length} bytes, more than the {MAX_BYTES} that such an object may have")
+def _too_long(name: str, length: int, longest: int) -> Malformed:
+    return Malformed(f"{name}: {length} bytes, more than the {longest} that such an object may have")
 
 
 def _parse(data: bytes, name: str) -> dict[str, Any]:

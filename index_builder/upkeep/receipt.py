@@ -11,6 +11,8 @@ from tierloom.stored_object import Count
 from tierloom.stores.store import Store
 
 FORMAT: Final = 1
+# It lists all that was looked into.
+LONGEST: Final = 64 << 20
 
 
 class ErasedDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,10 +79,10 @@ class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def store_receipt(receipt: Receipt, store: Store) -> None:
-    store.create(names.erasure(receipt.run), seal(receipt))
+    store.create(names.erasure(receipt.run), seal(receipt, LONGEST))
 
 
 def read_receipts(store: Store) -> Iterator[Receipt]:
     """Every receipt that there is. Raises `Corrupt` or `Malformed`."""
     for listed in store.list(names.ERASURES):
-        yield unseal(store.read(listed.name), Receipt, listed.name, FORMAT)
+        yield unseal(store.read(listed.name), Receipt, listed.name, FORMAT, LONGEST)

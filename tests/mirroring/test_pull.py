@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tierloom
+from index_builder.audit import audit
 from tests.engines.gcs_server import GcsBucket
 from tests.mirroring.mirrored import DIED, QUERIES, ROOT, TIERS, answers, dying, files, make, move, spoil
 from tests.remote import RemoteStore
@@ -356,6 +357,16 @@ def test_nobody_writes_into_a_mirror(store: CountingStore, mirror: Path) -> None
     for write in (probe_preconditions, lambda local: promote(local, 1, "prod"), lambda local: rollback(local, "prod")):
         with pytest.raises(NotPulled, match=f"--rollback.*change {store.url}"):
             write(LocalStore(mirror))
+
+
+@pytest.mark.parametrize("vectors", [True, False])
+def test_a_mirror_is_verified_for_what_it_holds(store: CountingStore, mirror: Path, vectors: bool) -> None:
+    pull(store, mirror, "prod", tiers=[8], vectors=vectors)
+    findings = audit(LocalStore(mirror))
+    assert (findings.version, findings.problems) == (1, ())
+    for stored in manifest_of(store, 1).index_shards_of("8"):
+        spoil(mirror / stored.path)
+    assert len(audit(LocalStore(mirror)).problems) == 2
 
 
 def test_a_mirror_may_be_mirrored(store: CountingStore, mirror: Path, tmp_path: Path) -> None:

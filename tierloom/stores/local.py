@@ -140,6 +140,7 @@ class LocalStore:
 
     def scratch(self) -> Path:
         folder = self.root / SCRATCH
+        self._refuse_links(folder)
         with explained(folder):
             make_folder(folder)
         return folder
@@ -214,6 +215,7 @@ class LocalStore:
     def _locked(self, name: str, how: int = fcntl.LOCK_EX) -> Iterator[None]:
         """One writer at a time, among threads and processes. The lock file stays: to remove it would split the lock."""
         path = self.root / LOCKS / name
+        self._refuse_links(path.parent)
         make_folder(path.parent)
         with path.open("ab") as file:
             fcntl.flock(file, how)
