@@ -20,6 +20,7 @@ from tierloom.manifest import Manifest
 from tierloom.mirroring.mirror import Mirror
 from tierloom.mirroring.pulling import pull
 from tierloom.object_files import ObjectFiles
+from tierloom.quantizer import binary_codes, query_code
 from tierloom.shards.schema import ShardSchema
 from tierloom.stores.local import LocalStore
 
@@ -32,7 +33,7 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A large index shard, with aliases, over two vector shards with dead rows; and a small one."""
     folder = tmp_path_factory.mktemp("formats")
     store = LocalStore(folder / "store")
-    make_collection(store)
+    make_collection(store, tiers=(8, 16, "16-binary"))
     draw = np.random.default_rng(1)
 
     def rows(name: str, count: int) -> list[Row]:
@@ -78,6 +79,26 @@ def test_node_finds_what_we_find(mirror: Path, node_reader: list[str], tier: str
             assert len(theirs) == TOP
     # usearch truncates where our rule rounds: neighbours at the edge may change places.
     assert alike >= 0.97 * TOP * len(queries())
+
+
+@pytest.mark.engine
+def test_node_finds_signs_as_near_as_we_do(mirror: Path, node_reader: list[str]) -> None:
+    """Many codes are as near as each other: what counts is how near those are that it finds."""
+    found = printed(node_reader, mirror, "16-binary", str(TOP), given=json.dumps(queries()[:, :16].tolist()))
+    files = ObjectFiles(LocalStore(mirror))
+    near = 0
+    with tierloom.open(mirror) as snapshot:
+        stored = {shard.path: shard for shard in snapshot.manifest.vector_shards}
+        tier = snapshot.manifest.collection.tier("16-binary")
+        for query, theirs in zip(queries(), found["answers"], strict=True):
+            ours = snapshot.candidates(query, tier="16-binary", shortlist=TOP, rerank=False)
+            prefixes = [files.shard(stored[path]).gather("prefix", np.array([row])) for path, row in theirs]
+            codes = binary_codes(np.concatenate(prefixes), tier.dimensions)
+            asked = query_code(query, tier).view(np.uint8)
+            bits = np.unpackbits(codes ^ asked, axis=1).sum(axis=1)
+            near += int((np.cos(np.pi * bits / tier.dimensions) >= ours.scores.min() - 1e-6).sum())
+            assert len(theirs) == TOP
+    assert near >= 0.97 * TOP * len(queries())
 
 
 @pytest.mark.engine
