@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tierloom.checkpoint import Checkpoint
 from tierloom.embedders.embedder import Embedder
-from tierloom.embedders.opening import embed_queries, open_embedder
+from tierloom.embedders.opening import embed_queries, open_query_embedder
 from tierloom.errors import CheckpointMismatch, QueryError
 from tierloom.forking import remake_in_children
 
@@ -47,7 +47,7 @@ class QueryVectors:
         if self._embedder is None:
             with self._opening:
                 if self._embedder is None:
-                    self._embedder = open_embedder(self.checkpoint, concurrency=1)
+                    self._embedder = open_query_embedder(self.checkpoint)
         return self._embedder
 
     def _remake(self) -> None:

@@ -12,6 +12,8 @@ from tierloom.errors import MissingExtra, QueryError
 from tierloom.post_processing import PostProcessed
 
 _END_MARKS: Final = 4
+# Those of a server come from all of its threads.
+_QUERIES_AT_ONCE: Final = 32
 
 
 def open_embedder(checkpoint: Checkpoint, concurrency: int = 8) -> Embedder:
@@ -29,6 +31,14 @@ def open_model(checkpoint: Checkpoint, concurrency: int = 8) -> Embedder:
     if checkpoint.space.provider == "wordllama":
         return _open_wordllama(checkpoint)
     return _open_openai(checkpoint, concurrency)
+
+
+def open_query_embedder(checkpoint: Checkpoint) -> Embedder:
+    """The embedder of questions, which somebody waits for: it gives up within some fifteen seconds, where a pipeline
+    goes on for minutes. Raises as `open_embedder`."""
+    if checkpoint.space.provider == "wordllama":
+        return _open_wordllama(checkpoint)
+    return _open_openai(checkpoint, _QUERIES_AT_ONCE, impatient=True)
 
 
 def embed_queries(embedder: Embedder, checkpoint: Checkpoint, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -66,10 +76,14 @@ def _open_wordllama(checkpoint: Checkpoint) -> Embedder:
     return WordLlamaEmbedder(checkpoint)
 
 
-def _open_openai(checkpoint: Checkpoint, concurrency: int) -> Embedder:
+def _open_openai(checkpoint: Checkpoint, concurrency: int, impatient: bool = False) -> Embedder:
     try:
         # Late: an optional extra, and half a second to import.
         from tierloom.embedders.openai_compatible import OpenAICompatibleEmbedder
+        from tierloom.embedders.retrying import Patience
     except ModuleNotFoundError as error:
         raise MissingExtra("openai", f"the model {checkpoint.space.model}") from error
-    return OpenAICompatibleEmbedder(checkpoint, concurrency)
+    if not impatient:
+        return OpenAICompatibleEmbedder(checkpoint, concurrency)
+    patience = Patience(attempts=3, brief_attempts=2, total_seconds=8.0, first_wait=0.2, longest_wait=2.0)
+    return OpenAICompatibleEmbedder(checkpoint, concurrency, patience, connect_seconds=3.0, read_seconds=6.0)
