@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "report": "Draw a page: what each tier loses, takes and cost.",
     "retention": "Show or change how long versions and deletions are kept.",
     "erase": "Remove documents from everything that is stored.",
+    "serve": "Answer queries over HTTP, and follow a channel.",
     "gc": "Retire old versions and remove what none of them names.",
 }
 
