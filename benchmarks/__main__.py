@@ -21,6 +21,7 @@ NAMES = (
     "new_tier",
     "compaction",
     "memory",
+    "server",
 )
 
 
