@@ -32,7 +32,10 @@ class Living:
         self.store = store
         self.model: dict[tuple[str, int], str] = {}
         self._sequence = 0
-        first = first_manifest(msgspec.structs.replace(collection_of(tiers=tiers), sizes=sizes))
+        # Its vectors are noise, whose first components carry no more than others.
+        first = first_manifest(
+            msgspec.structs.replace(collection_of(tiers=tiers), sizes=sizes, untrained_prefixes=True)
+        )
         store.create(names.checkpoint(CHECKPOINT.fingerprint), CHECKPOINT.to_bytes())
         store.create(names.manifest(0), first.to_bytes())
         advance_latest(store, 0)
