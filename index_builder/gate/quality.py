@@ -1,12 +1,13 @@
 """From answers to figures: recall, nDCG and hit rate of each tier."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index_builder.gate.addressed import AddressedRows
 from index_builder.gate.answers import TierAnswers
 from index_builder.gate.asking import Asked
 from index_builder.gate.estimates import estimate
@@ -19,23 +20,15 @@ from tierloom.gate import NDCG_WITHIN, SHORTLISTS, TOP, Estimate, Quality, Reran
 # Scores that differ by less are equal: float16 vectors are not that precise, nor is a sum in another order.
 _SAME: Final = 1e-5
 
-KeysOf = Callable[[NDArray[np.int64]], NDArray[np.uint64]]
-ScoresOf = Callable[[NDArray[np.int64], NDArray[np.float32]], NDArray[np.float64]]
-
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Compares what tiers answer with the exact answers `asked` of a `sample`.
-
-    `keys_of` are the document keys of addresses (n,), `scores_of` the exact scores of addresses for a query; `live`
-    chunks live.
-    """
+    """Compares what tiers answer with the exact answers `asked` of a `sample`; `live` chunks live, among `rows`."""
 
     asked: Asked
     sample: Sample
     live: int
-    keys_of: KeysOf
-    scores_of: ScoresOf
+    rows: AddressedRows
 
     def exact(self) -> Quality:
         """The quality of the exact answers themselves: recall 1."""
@@ -119,7 +112,7 @@ class Judge:
         """How many listed rows score as the best: where more are equal than are kept, they are all scored."""
         addresses = listed.addresses[0]
         vector = self.asked.vectors[self.asked.present][query]
-        return int((self.scores_of(addresses[addresses != NOBODY], vector) >= self._least[query]).sum())
+        return int((self.rows.scores(addresses[addresses != NOBODY], vector) >= self._least[query]).sum())
 
     def _reranked(self, nearest: Ranked, ranks: Sequence[NDArray[np.int64]], level: int, count: int) -> Quality:
         listed = ranks[level] <= count
@@ -140,7 +133,7 @@ class Judge:
         for at, query in enumerate(np.flatnonzero(self.asked.present)):
             if len(relevant := self.sample.relevant_to(int(query))):
                 addresses = answered.addresses[at]
-                scored.append(_gains(self.keys_of(addresses[addresses != NOBODY]), relevant))
+                scored.append(_gains(self.rows.keys(addresses[addresses != NOBODY]), relevant))
         if not scored:
             return None, None
         ndcg, hits = np.array(scored).T

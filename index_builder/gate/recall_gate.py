@@ -1,30 +1,27 @@
 """The gate: no version is published whose tiers do not find what an exact search finds."""
 
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from index_builder.gate.addressed import AddressedRows
 from index_builder.gate.answers import Answers
 from index_builder.gate.asking import Asked, Asking
 from index_builder.gate.quality import Judge
-from index_builder.gate.ranked import split
+from index_builder.gate.refusing import refuse_below_floor, refuse_other_models
 from index_builder.gate.sample import QUERIES, Sample, drawn_sample
 from index_builder.probing.prefixes import MOST_ROWS, probe_prefixes
 from index_builder.sampling import sample_live
 from tierloom import names
-from tierloom.collection import Collection
 from tierloom.column_files import ColumnFiles
 from tierloom.digest import bytes_digest
-from tierloom.errors import BelowFloor, Corrupt, Malformed, NotFound, NotMatryoshka
-from tierloom.gate import Gate, PrefixProbe, TierQuality
+from tierloom.errors import Corrupt, Malformed, NotFound
+from tierloom.gate import Gate, PrefixProbe
 from tierloom.index_reader import IndexReader
 from tierloom.manifest import IndexShard, Manifest
-from tierloom.reranking import exact_scores
 from tierloom.search import TierShard
 from tierloom.shards.live import LiveShard
 from tierloom.stored_object import StoredObject
@@ -104,7 +101,7 @@ class RecallGate:
         self, proposal: Manifest, shards: list[LiveShard], sample: Sample, stored: StoredObject, asked: Asked
     ) -> Gate:
         collection = proposal.collection
-        judge = Judge(asked, sample, proposal.live_chunks, _keys_of(shards), _scores_of(shards))
+        judge = Judge(asked, sample, proposal.live_chunks, AddressedRows(shards))
         self._sample, self._answers = (stored, sample), asked.answers
         probes = proposal.gate.probes if proposal.gate else ()
         return Gate(
@@ -190,45 +187,8 @@ def put(data: bytes, store: Store) -> StoredObject:
     return stored
 
 
-def refuse_other_models(gate: Gate, collection: Collection) -> None:
-    """Raise `NotMatryoshka` when a prefix that tiers are cut to is no better than as many other dimensions, unless
-    untrained prefixes were accepted."""
-    if collection.untrained_prefixes:
-        return
-    sizes = {tier.dimensions for tier in collection.tiers}
-    for probe in gate.probes:
-        if probe.verdict == "refused" and probe.dimensions in sizes:
-            raise NotMatryoshka(
-                f"the first {probe.dimensions} dimensions find {probe.overlap.mean:.3f} of the nearest neighbours, "
-                f"random projections to as many {probe.projected.mean:.3f}, random dimensions {probe.subset.mean:.3f}: "
-                "this is no Matryoshka model, or its vectors need a step before the cut (`tierloom probe`). Nothing "
-                "was published. Serve full dimensions, or accept what such tiers lose with `init --untrained-prefixes`"
-            )
-
-
-def refuse_below_floor(gate: Gate) -> None:
-    """Raise `BelowFloor` when a tier has no safe shortlist, with what it found and what can be done."""
-    low = [tier for tier in gate.tiers if tier.safe_shortlist is None]
-    if low:
-        queries = "held-out chunks" if gate.source == "held-out" else "given queries"
-        raise BelowFloor(
-            f"{'; '.join(map(_told, low))}; the floor is {gate.floor:g}, on {gate.queries} {queries}. Nothing was "
-            "published. Build the tier with a larger --connectivity and --expansion-add, drop it with `tierloom tiers "
-            "drop`, or lower the floor with `tierloom gate STORE --floor`"
-        )
-
-
 def _outgrown(sample: Sample, live: int) -> bool:
     return sample.source == "held-out" and live >= _GROWTH * sample.drawn_from
-
-
-def _told(tier: TierQuality) -> str:
-    longest = tier.reranked[-1]
-    recall = longest.quality.recall
-    return (
-        f"tier {tier.tier} misses its recall floor: the best {longest.shortlist} of it, reranked, hold "
-        f"{recall.mean:.3f} ({recall.low:.3f} to {recall.high:.3f}) of the exact answers"
-    )
 
 
 def _same_rows(proposal: Manifest, head: Manifest) -> bool:
@@ -237,29 +197,3 @@ def _same_rows(proposal: Manifest, head: Manifest) -> bool:
         and proposal.index_shards == head.index_shards
         and proposal.gate == head.gate
     )
-
-
-def _keys_of(shards: list[LiveShard]) -> Callable[[NDArray[np.int64]], NDArray[np.uint64]]:
-    def keys(addresses: NDArray[np.int64]) -> NDArray[np.uint64]:
-        positions, rows = split(addresses)
-        found = np.empty(len(addresses), np.uint64)
-        for position in np.unique(positions):
-            here = positions == position
-            found[here] = shards[position].keys[rows[here]]
-        return found
-
-    return keys
-
-
-def _scores_of(
-    shards: list[LiveShard],
-) -> Callable[[NDArray[np.int64], NDArray[np.float32]], NDArray[np.float64]]:
-    def scores(addresses: NDArray[np.int64], query: NDArray[np.float32]) -> NDArray[np.float64]:
-        positions, rows = split(addresses)
-        found = np.empty(len(addresses))
-        for position in np.unique(positions):
-            here = positions == position
-            found[here] = exact_scores(shards[position].shard.gather("vector", rows[here]), query)
-        return found
-
-    return scores

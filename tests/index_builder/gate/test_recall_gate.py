@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 import tierloom
 from index_builder.build import IndexTask, build_index_shard
-from index_builder.gate.recall_gate import RecallGate, put, refuse_below_floor
+from index_builder.gate.recall_gate import RecallGate, put
+from index_builder.gate.refusing import refuse_below_floor
 from index_builder.gate.sample import Sample, given_sample
 from tests.index_builder.gate.measuring import mean_recall
 from tests.index_builder.upkeep.living import Living
