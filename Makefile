@@ -19,10 +19,10 @@ demo: $(SETUP) ## embed Python's own documentation and search it at every tier
 	$(BIN)/python -m pipelines.demo
 
 test: $(SETUP) ## run every test, with the real components they need
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-fast: $(SETUP) ## run the tests that take less than three minutes in all
-	$(BIN)/python -m pytest -m "not engine and not slow"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not engine and not slow"
 
 check: $(SETUP) ## lint, types, layers
 	$(BIN)/ruff check .
