@@ -144,7 +144,7 @@ def test_an_empty_collection_has_nothing_to_find(tmp_path: Path, endpoint: Endpo
     store = tmp_path / "store"
     init(store, declare(tmp_path, endpoint))
     assert "nothing found" in ok(run("search", store, "anything")).out
-    assert ok(run("search", store, "anything", "--json")).json == []
+    assert ok(run("search", store, "anything", "--json")).json["hits"] == []
     assert ok(run("dead-letters", store)).out == "0 open\n"
     assert_whole(store)
 

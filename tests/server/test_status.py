@@ -20,7 +20,7 @@ from tierloom.stored_object import StoredObject
 from tierloom.stores.local import LocalStore
 from tierloom.versions import read_head
 
-SAMPLE = StoredObject(path="probes/sample", bytes=6, sha256=bytes_digest(b"sample"))
+SAMPLE = StoredObject(path="gates/sample.npz", bytes=6, sha256=bytes_digest(b"sample"))
 
 
 def estimate(mean: float) -> Estimate:
