@@ -22,6 +22,7 @@ from tierloom.gate import Estimate, Gate, Quality, TierQuality
 from tierloom.manifest import Manifest
 from tierloom.object_files import ObjectFiles
 from tierloom.routing import MOST, UNMEASURED_SHORTLIST, route, served_tiers
+from tierloom.search_options import RouteOptions
 from tierloom.serving import Narrowing, Profile, Serving
 from tierloom.shards.columns import ShardColumns
 from tierloom.snapshot import Snapshot
@@ -139,7 +140,7 @@ def test_without_a_default_the_largest_int8_tier_is_reranked(store: LocalStore) 
     binary = msgspec.structs.replace(manifest.collection.tiers[0], name="32-binary", dimensions=32, kind="binary")
     tiers = (*manifest.collection.tiers, binary)
     changed = msgspec.structs.replace(manifest, collection=msgspec.structs.replace(manifest.collection, tiers=tiers))
-    chosen = route(changed)
+    chosen = route(changed, RouteOptions())
     assert (chosen.profile, chosen.tier.name, chosen.rerank, chosen.top) == ("default", "16", True, 10)
     assert chosen.shortlist == UNMEASURED_SHORTLIST
 
@@ -150,12 +151,12 @@ def manifest_with(store: LocalStore, gate: Gate | None) -> Manifest:
 
 def test_the_shortlist_is_the_safe_one_of_the_gate(store: LocalStore) -> None:
     manifest = manifest_with(store, gate_of(quality("4", None), quality("16", 50)))
-    assert route(manifest, tier=16, profile="quick", rerank=True).shortlist == 50
-    assert route(manifest, tier=4, profile="quick", rerank=True).shortlist == UNMEASURED_SHORTLIST
-    assert route(manifest, profile="careful", tier=16).shortlist == 60
-    assert route(manifest, tier=16, shortlist=7, top=3).shortlist == 7
-    assert route(manifest, tier=16, shortlist=7, top=30).shortlist == 30
-    assert route(manifest, profile="quick").shortlist == 5
+    assert route(manifest, RouteOptions(tier=16, profile="quick", rerank=True)).shortlist == 50
+    assert route(manifest, RouteOptions(tier=4, profile="quick", rerank=True)).shortlist == UNMEASURED_SHORTLIST
+    assert route(manifest, RouteOptions(profile="careful", tier=16)).shortlist == 60
+    assert route(manifest, RouteOptions(tier=16, shortlist=7, top=3)).shortlist == 7
+    assert route(manifest, RouteOptions(tier=16, shortlist=7, top=30)).shortlist == 30
+    assert route(manifest, RouteOptions(profile="quick")).shortlist == 5
 
 
 def test_what_profiles_search_on_is_served(store: LocalStore) -> None:
@@ -259,7 +260,7 @@ def test_a_binary_tier_is_oversampled_and_rescored(tmp_path: Path) -> None:
     publish(store, [[store_shard(store, [Row(f"{at}") for at in range(200)])]])
     with tierloom.open(store.root) as snapshot:
         oracle = Oracle(snapshot)
-        assert route(snapshot.manifest).tier.name == "16"
+        assert route(snapshot.manifest, RouteOptions()).tier.name == "16"
         for query in QUERIES:
             best = oracle.names(np.argsort(-oracle.exact(query), kind="stable")[:10])
             assert names_of(snapshot.search(query, tier="8-binary", shortlist=200)) == best

@@ -7,11 +7,11 @@ left. What cannot be opened is never served: the old version goes on, and `last_
 import contextlib
 import logging
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from numpy.typing import NDArray
 
@@ -23,7 +23,7 @@ from tierloom.object_files import ObjectFiles
 from tierloom.open_objects import OpenObjects
 from tierloom.opening import cache_of, newest_manifest
 from tierloom.query_vectors import Query, QueryVectors
-from tierloom.serving import Profile
+from tierloom.search_options import SearchOptions
 from tierloom.snapshot import Shared, Snapshot
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Store
@@ -94,67 +94,15 @@ class Follower:
         """The version that is served."""
         return self._current.snapshot.manifest.version
 
-    def search(
-        self,
-        query: Query,
-        *,
-        query_class: str | None = None,
-        profile: str | Profile | None = None,
-        tier: int | str | None = None,
-        shortlist: int | None = None,
-        rerank: bool | None = None,
-        top: int | None = None,
-        documents: Collection[str] | None = None,
-        by_document: bool = False,
-        describe: bool = True,
-        checkpoint: str | None = None,
-    ) -> Answer:
+    def search(self, query: Query, **options: Unpack[SearchOptions]) -> Answer:
         """As `Snapshot.search`, on the version that is served now."""
         with self.pinned() as snapshot:
-            return snapshot.search(
-                query,
-                query_class=query_class,
-                profile=profile,
-                tier=tier,
-                shortlist=shortlist,
-                rerank=rerank,
-                top=top,
-                documents=documents,
-                by_document=by_document,
-                describe=describe,
-                checkpoint=checkpoint,
-            )
+            return snapshot.search(query, **options)
 
-    def search_many(
-        self,
-        queries: Sequence[Query] | NDArray[Any],
-        *,
-        query_class: str | None = None,
-        profile: str | Profile | None = None,
-        tier: int | str | None = None,
-        shortlist: int | None = None,
-        rerank: bool | None = None,
-        top: int | None = None,
-        documents: Collection[str] | None = None,
-        by_document: bool = False,
-        describe: bool = True,
-        checkpoint: str | None = None,
-    ) -> list[Answer]:
+    def search_many(self, queries: Sequence[Query] | NDArray[Any], **options: Unpack[SearchOptions]) -> list[Answer]:
         """As `Snapshot.search_many`: all of them on one version."""
         with self.pinned() as snapshot:
-            return snapshot.search_many(
-                queries,
-                query_class=query_class,
-                profile=profile,
-                tier=tier,
-                shortlist=shortlist,
-                rerank=rerank,
-                top=top,
-                documents=documents,
-                by_document=by_document,
-                describe=describe,
-                checkpoint=checkpoint,
-            )
+            return snapshot.search_many(queries, **options)
 
     @contextlib.contextmanager
     def pinned(self) -> Iterator[Snapshot]:

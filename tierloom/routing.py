@@ -2,17 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from tierloom.collection import Collection, Tier
 from tierloom.errors import QueryError
 from tierloom.manifest import Manifest
+from tierloom.search_options import RouteOptions
 from tierloom.serving import DEFAULT_TOP, Narrowing, Profile, Serving
 
 # Where no gate has measured what is safe.
 UNMEASURED_SHORTLIST: Final = 200
 # So many rows are scored and described within a few seconds; more is a walk over `Snapshot.chunks`.
 MOST: Final = 1_000_000
+
+T = TypeVar("T")
 
 DEFAULT: Final = "default"
 GIVEN: Final = "given"
@@ -37,33 +40,30 @@ class Route:
         return replace(self, shortlist=factor * self.shortlist, funnel=funnel)
 
 
-def route(
-    manifest: Manifest,
-    *,
-    query_class: str | None = None,
-    profile: str | Profile | None = None,
-    tier: int | str | None = None,
-    shortlist: int | None = None,
-    rerank: bool | None = None,
-    top: int | None = None,
-) -> Route:
-    """What a query of this class or profile gets; whatever else is given wins over the profile.
+def route(manifest: Manifest, options: RouteOptions) -> Route:
+    """What a query gets; see `RouteOptions`.
 
     Raises `QueryError` for a profile that is not declared and for counts that cannot be, `CheckpointError` for a
     tier that is not there.
     """
     collection = manifest.collection
-    routed = query_class in collection.serving.routes
-    name, chosen = _profile(collection, query_class, profile)
-    wanted = chosen.top if top is None else top
+    query_class = options.get("query_class")
+    name, chosen = _profile(collection, query_class, options.get("profile"))
+    wanted = _given(options.get("top"), chosen.top)
+    tier = options.get("tier")
     searched = collection.tier(chosen.tier if tier is None else tier)
-    reranked = chosen.rerank if rerank is None else rerank
-    count = chosen.shortlist if shortlist is None else shortlist
+    reranked = _given(options.get("rerank"), chosen.rerank)
+    count = _given(options.get("shortlist"), chosen.shortlist)
     if count is None:
         count = _safe_shortlist(manifest, searched) if reranked or chosen.funnel else wanted
     _refuse_odd_counts(count, wanted)
     _refuse_odd_funnel(chosen.funnel, collection.prefix_dimensions)
+    routed = query_class in collection.serving.routes
     return Route(query_class, routed, name, searched, max(count, wanted), chosen.funnel, reranked, wanted)
+
+
+def _given(option: T | None, otherwise: T) -> T:
+    return otherwise if option is None else option
 
 
 def served_tiers(collection: Collection) -> tuple[Tier, ...]:

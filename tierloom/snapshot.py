@@ -2,10 +2,10 @@
 
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,8 @@ from tierloom.open_version import OpenVersion
 from tierloom.query_vectors import Query, QueryVectors
 from tierloom.routing import Route, route, served_tiers
 from tierloom.search import Candidates
-from tierloom.serving import DEFAULT_TOP, Profile
+from tierloom.search_options import RouteOptions, SearchOptions
+from tierloom.serving import DEFAULT_TOP
 from tierloom.shards.live import LiveShard
 from tierloom.shards.schema import ROW_GROUP_ROWS
 from tierloom.version_rows import VersionRows
@@ -72,32 +73,8 @@ class Snapshot:
         self._vectors = shared.vectors if shared else QueryVectors(checkpoint)
         self._version = OpenVersion(manifest, shared.objects if shared else OpenObjects(files))
 
-    def search(
-        self,
-        query: Query,
-        *,
-        query_class: str | None = None,
-        profile: str | Profile | None = None,
-        tier: int | str | None = None,
-        shortlist: int | None = None,
-        rerank: bool | None = None,
-        top: int | None = None,
-        documents: Collection[str] | None = None,
-        by_document: bool = False,
-        describe: bool = True,
-        checkpoint: str | None = None,
-    ) -> Answer:
-        """The `top` best live chunks for a question or a full-dimension query vector.
-
-        The collection's routes say which profile a `query_class` gets; a class without a route, and a query without
-        a class, gets the default. A `profile` is a declared one by name, or a value. `tier` (its name, or the
-        dimensions of an int8 tier), `shortlist`, `rerank` and `top` win over the profile. Without a shortlist of its
-        own a profile has the smallest that the gate found safe.
-
-        Of `documents` alone, if they are given: each live chunk of theirs is scored, no tier is asked. With
-        `by_document` the answer has the best chunk of each of the `top` best documents. Without `describe`, hits have
-        no heading, text and metadata. `checkpoint` is the fingerprint that a query vector was made under, if the
-        caller knows it.
+    def search(self, query: Query, **options: Unpack[SearchOptions]) -> Answer:
+        """The best live chunks for a question or a full-dimension query vector; see `SearchOptions`.
 
         Raises:
             QueryError: the query is empty, not finite, zero, or not of the native dimensions; the profile is not
@@ -105,48 +82,16 @@ class Snapshot:
             CheckpointMismatch: the query vector is of another checkpoint.
             CheckpointError: there is no such tier.
         """
-        (answered,) = self.search_many(
-            [query],
-            query_class=query_class,
-            profile=profile,
-            tier=tier,
-            shortlist=shortlist,
-            rerank=rerank,
-            top=top,
-            documents=documents,
-            by_document=by_document,
-            describe=describe,
-            checkpoint=checkpoint,
-        )
+        (answered,) = self.search_many([query], **options)
         return answered
 
-    def search_many(
-        self,
-        queries: Sequence[Query] | NDArray[Any],
-        *,
-        query_class: str | None = None,
-        profile: str | Profile | None = None,
-        tier: int | str | None = None,
-        shortlist: int | None = None,
-        rerank: bool | None = None,
-        top: int | None = None,
-        documents: Collection[str] | None = None,
-        by_document: bool = False,
-        describe: bool = True,
-        checkpoint: str | None = None,
-    ) -> list[Answer]:
+    def search_many(self, queries: Sequence[Query] | NDArray[Any], **options: Unpack[SearchOptions]) -> list[Answer]:
         """`search` of each, in order. The model is asked for all texts together, in as few requests as it allows."""
-        chosen = route(
-            self.manifest,
-            query_class=query_class,
-            profile=profile,
-            tier=tier,
-            shortlist=shortlist,
-            rerank=rerank,
-            top=top,
-        )
+        documents, by_document = options.get("documents"), options.get("by_document", False)
+        describe = options.get("describe", True)
+        chosen = route(self.manifest, options)
         began = time.perf_counter()
-        vectors = self._vectors.of(queries, checkpoint)
+        vectors = self._vectors.of(queries, options.get("checkpoint"))
         seconds = (time.perf_counter() - began) / max(len(vectors), 1)
         return [
             answer(self._version, Question(vector, chosen, documents, by_document, describe, seconds))
@@ -162,7 +107,7 @@ class Snapshot:
         self, vector: NDArray[np.float32], *, tier: int | str | None = None, shortlist: int, rerank: bool
     ) -> Candidates:
         """The shortlist of a unit query vector, best first; rows are addresses in the manifest's vector shards."""
-        chosen: Route = route(self.manifest, tier=tier, shortlist=shortlist, rerank=rerank, top=1)
+        chosen: Route = route(self.manifest, RouteOptions(tier=tier, shortlist=shortlist, rerank=rerank, top=1))
         found = search.shortlist(self._version.tier(chosen.tier), self._version.rows, vector, shortlist)
         scored = search.rerank(found, self._version.rows, vector) if rerank else found
         return scored.best(len(scored))
