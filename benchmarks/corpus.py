@@ -14,9 +14,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from index_builder.build import IndexTask, build_index_shard
+from index_builder.gate.recall_gate import RecallGate
 from tierloom import names
 from tierloom.checkpoint import Checkpoint, Endpoint, Limits, Space
 from tierloom.collection import Chunking, Collection, Sizes, Tier, plan_tiers
+from tierloom.column_files import ColumnFiles
 from tierloom.commit import commit
 from tierloom.creating import create_collection
 from tierloom.document import CONTENT_HASH_BYTES, document_key, source_key
@@ -156,19 +158,20 @@ def store_shards(store: Store, rows: int, rows_per_shard: int, first_seed: int =
 
 def publish_rows(store: Store, rows: int, rows_per_shard: int, limits: Sizes = Sizes()) -> Manifest:  # noqa: B008
     """A collection whose second version holds `rows` rows in vector shards of their own index shards; its one tier has
-    the smallest prefix, and few edges, so that it is soon built."""
+    the smallest prefix, and few edges, so that it is soon built. It is measured, and refused nothing."""
     collection = create(store, checkpoint(), limits)
     tier = Tier(name=str(TIERS[0]), dimensions=TIERS[0], connectivity=8, expansion_add=40)
     shards = tuple(store_shards(store, rows, rows_per_shard))
 
     def change(head: Manifest) -> Manifest:
-        return msgspec.structs.replace(
+        made = msgspec.structs.replace(
             head,
             version=head.version + 1,
-            collection=msgspec.structs.replace(collection, tiers=(tier,)),
+            collection=msgspec.structs.replace(collection, tiers=(tier,), recall_floor=0.0),
             vector_shards=shards,
             index_shards=tuple(build_index_shard(IndexTask(tier, (shard,)), store) for shard in shards),
             documents=DocumentCounts(documents_in=rows, live=rows),
         )
+        return RecallGate(ColumnFiles(store)).measured(made, head, refuse=False)
 
     return commit(store, change)
