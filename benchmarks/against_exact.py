@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import faiss
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
@@ -26,6 +27,8 @@ RECALL = 0.95
 CONNECTIVITY = 16
 EXPANSION_ADD = 128
 EXPANSIONS = (16, 32, 64, 128, 256, 512, 1024)
+# How far ours looks along its graph is turned as well, with the shortest shortlist that will do.
+OWN_EXPANSIONS = (32, 64, 128)
 
 Vectors = NDArray[np.float32]
 Answer = Callable[[Vectors], NDArray[np.int64]]
@@ -43,8 +46,8 @@ class Way:
 def main() -> None:
     size = sizes(
         __doc__,
-        {"rows": 200_000, "dimensions": 128, "queries": 200, "runs": 3},
-        {"rows": 20_000, "dimensions": 128, "queries": 100, "runs": 3},
+        {"rows": 200_000, "dimensions": 128, "queries": 200, "runs": 3, "faiss": 1},
+        {"rows": 20_000, "dimensions": 128, "queries": 100, "runs": 3, "faiss": 1},
     )
     with TemporaryDirectory(prefix="tierloom-") as folder, threadpool_limits(1):
         publish(LocalStore(Path(folder)), size.rows, 65_536, size.dimensions)
@@ -52,18 +55,48 @@ def main() -> None:
             matrix = full_vectors(snapshot)
             queries = near_stored(matrix, size.queries)
             truth = [exact(matrix, query) for query in queries]
-            ours = turned(SHORTLISTS, partial(by_tier, snapshot, size.dimensions), queries, truth)
-            where = f"{size.rows:,} x {corpus.DIMENSIONS}, tier of {size.dimensions} reranking {ours.knob}"
+            ours, expansion = fastest(snapshot, size.dimensions, queries, truth)
+            where = (
+                f"{size.rows:,} x {corpus.DIMENSIONS}, tier of {size.dimensions}, expansion {expansion}, "
+                f"reranking {ours.knob}"
+            )
             against_exact = in_turn(
                 partial(asked, ours.answer, queries), partial(asked, partial(exact, matrix), queries), size.runs
             )
             show(f"against exact float32: {where}", ("tierloom", "exact"), against_exact, size.queries, "queries", 50)
+            print(f"  recall@10: {ours.recall:.3f}", flush=True)
+            if not size.faiss:
+                return
             graph, built = hnsw(matrix)
             theirs = turned(EXPANSIONS, partial(by_hnsw, graph), queries, truth)
             pair = in_turn(partial(asked, ours.answer, queries), partial(asked, theirs.answer, queries), 2 * size.runs)
             show(f"against FAISS HNSW: {where}", ("tierloom", "FAISS"), pair, size.queries, "queries", 1)
             print(f"  recall@10: tierloom {ours.recall:.3f}, FAISS {theirs.recall:.3f} (expansion {theirs.knob})")
             show_memory(snapshot, graph, size.rows, built)
+
+
+def fastest(
+    snapshot: Snapshot, dimensions: int, queries: Vectors, truth: Sequence[NDArray[np.int64]]
+) -> tuple[Way, int]:
+    """Of the ways that reach the recall, each with another expansion, the one that takes least time."""
+    ways = []
+    for expansion in OWN_EXPANSIONS:
+        way = turned(SHORTLISTS, partial(by_tier, looking(snapshot, expansion), dimensions), queries, truth)
+        if way.recall >= RECALL:
+            asked(way.answer, queries)
+            ways.append((asked(way.answer, queries), expansion, way))
+    _, expansion, way = min(ways, key=lambda one: one[0])
+    return way, expansion
+
+
+def looking(snapshot: Snapshot, expansion: int) -> Snapshot:
+    """The same version, whose graphs are searched with another expansion."""
+    indexes = tuple(
+        msgspec.structs.replace(index, parameters=msgspec.structs.replace(index.parameters, expansion_search=expansion))
+        for index in snapshot.manifest.index_shards
+    )
+    manifest = msgspec.structs.replace(snapshot.manifest, index_shards=indexes)
+    return Snapshot(manifest, snapshot.checkpoint, snapshot._files)
 
 
 def full_vectors(snapshot: Snapshot) -> Vectors:

@@ -66,4 +66,4 @@ def sizes(description: str | None, full: Mapping[str, int], quick: Mapping[str, 
         )
     given = vars(parser.parse_args())
     chosen = quick if given["quick"] else full
-    return argparse.Namespace(**{name: given[name] or size for name, size in chosen.items()})
+    return argparse.Namespace(**{name: size if given[name] is None else given[name] for name, size in chosen.items()})
