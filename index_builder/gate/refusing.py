@@ -6,13 +6,14 @@ from tierloom.gate import Gate, TierQuality
 
 
 def refuse_other_models(gate: Gate, collection: Collection) -> None:
-    """Raise `NotMatryoshka` when a prefix that tiers are cut to is no better than as many other dimensions, unless
-    untrained prefixes were accepted."""
-    if collection.untrained_prefixes:
-        return
+    """Raise `NotMatryoshka` when a prefix that tiers are cut to is no better than as many other dimensions, and none of
+    the others is; unless untrained prefixes were accepted."""
     sizes = {tier.dimensions for tier in collection.tiers}
-    for probe in gate.probes:
-        if probe.verdict == "refused" and probe.dimensions in sizes:
+    probes = [probe for probe in gate.probes if probe.dimensions in sizes]
+    if collection.untrained_prefixes or any(probe.verdict == "matryoshka" for probe in probes):
+        return
+    for probe in probes:
+        if probe.verdict == "refused":
             raise NotMatryoshka(
                 f"the first {probe.dimensions} dimensions find {probe.overlap.mean:.3f} of the nearest neighbours, "
                 f"random projections to as many {probe.projected.mean:.3f}, random dimensions {probe.subset.mean:.3f}: "

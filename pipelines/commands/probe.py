@@ -182,4 +182,4 @@ def _said(probes: Sequence[PrefixProbe], verdict: Verdict, rows: int) -> str:
         but = f" (those of {good} do)" if good else ""
         return f"not Matryoshka: prefixes carry no more than any other choice of as many dimensions would{but}"
     few = f": {rows:,} chunks, of {FEWEST_ROWS:,} that it takes" if rows < FEWEST_ROWS else ""
-    return f"undecided: the sample is too small to tell{few}"
+    return f"undecided: too few chunks, or too small a lead, to tell{few}"

@@ -55,7 +55,7 @@ def test_a_collection_is_probed_by_its_vectors(tmp_path: Path) -> None:
 def test_too_few_chunks_are_undecided(tmp_path: Path) -> None:
     finished = run("probe", collection_of(tmp_path, spread(100, 32, 1.0, 0)))
     assert finished.status == 3, finished
-    assert "undecided: the sample is too small to tell: 100 chunks, of 500 that it takes" in finished.out
+    assert "undecided: too few chunks, or too small a lead, to tell: 100 chunks, of 500 that it takes" in finished.out
 
 
 def test_the_same_seed_says_the_same(tmp_path: Path) -> None:

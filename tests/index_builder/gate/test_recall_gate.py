@@ -1,5 +1,6 @@
 """The gate measures what a reader would find, version after version, and lets nothing through that lost its quality."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 import tierloom
 from index_builder.build import IndexTask, build_index_shard
 from index_builder.gate.recall_gate import RecallGate, put
-from index_builder.gate.refusing import refuse_below_floor
+from index_builder.gate.refusing import refuse_below_floor, refuse_other_models
 from index_builder.gate.sample import Sample, given_sample
 from tests.index_builder.gate.measuring import mean_recall
 from tests.index_builder.upkeep.living import Living
@@ -21,7 +22,7 @@ from tierloom.column_files import ColumnFiles
 from tierloom.commit import commit
 from tierloom.document import document_key
 from tierloom.errors import BelowFloor, Corrupt, NotMatryoshka, VerificationError
-from tierloom.gate import TOP, Gate
+from tierloom.gate import TOP, Advantage, Estimate, Gate, PrefixProbe, Verdict
 from tierloom.manifest import Manifest, VectorShard
 from tierloom.quantizer import quantize, to_unit_float16
 from tierloom.shards.writer import Rows
@@ -172,6 +173,30 @@ def test_a_model_that_does_not_front_load_is_refused(store: LocalStore) -> None:
     gate = RecallGate(ColumnFiles(store)).measured(manifest, manifest).gate
     assert gate is not None
     assert [probe.verdict for probe in gate.probes] == ["refused", "refused"]
+
+
+def probe(dimensions: int, verdict: Verdict) -> PrefixProbe:
+    some = Estimate(0.5, 0.4, 0.6)
+    return PrefixProbe(dimensions, some, some, some, Advantage(0.0, -0.1, 0.1), verdict)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "is_refused"),
+    [
+        (("refused", "undecided"), True),
+        (("refused", "refused"), True),
+        (("refused", "matryoshka"), False),
+        (("undecided", "undecided"), False),
+    ],
+)
+def test_one_good_size_speaks_for_a_model(
+    store: LocalStore, verdicts: tuple[Verdict, Verdict], is_refused: bool
+) -> None:
+    head = make_collection(store, tiers=(8, 16))
+    made = gate_of(store, published(store, [store_rows(store, rows_of(front_loaded(20)))]))
+    gate = msgspec.structs.replace(made, probes=tuple(map(probe, (8, 16), verdicts)))
+    with pytest.raises(NotMatryoshka) if is_refused else nullcontext():
+        refuse_other_models(gate, head.collection)
 
 
 def test_a_model_that_front_loads_is_probed_once(store: LocalStore) -> None:
