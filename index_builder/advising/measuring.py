@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from index_builder.advising.trial import SAME_SCORE, Trial
 from index_builder.build import build_graph
-from index_builder.gate.estimates import estimate
+from index_builder.estimates import estimate
 from tierloom.collection import Tier
 from tierloom.gate import Estimate
 from tierloom.index_reader import is_scanned

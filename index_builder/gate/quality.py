@@ -7,10 +7,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from index_builder.estimates import estimate
 from index_builder.gate.addressed import AddressedRows
 from index_builder.gate.answers import TierAnswers
 from index_builder.gate.asking import Asked
-from index_builder.gate.estimates import estimate
 from index_builder.gate.exact import KEPT
 from index_builder.gate.ranked import NOBODY, Ranked
 from index_builder.gate.sample import Sample

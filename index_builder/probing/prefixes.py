@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.gate.estimates import estimate
+from index_builder.estimates import estimate
 from index_builder.probing.controls import rotated, shuffled
 from index_builder.probing.neighbours import found_share, nearest, unit_rows
 from tierloom.gate import TOP, Advantage, Estimate, PrefixProbe, Verdict
