@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tierloom.checkpoint import Checkpoint
 from tierloom.embedders.embedder import Embedder
 from tierloom.embedders.opening import embed_queries, open_query_embedder
-from tierloom.errors import CheckpointMismatch, QueryError
+from tierloom.errors import CheckpointMismatch, EmbedderRefused, QueryError
 from tierloom.forking import remake_in_children
 
 Query = str | Sequence[float] | NDArray[Any]
@@ -25,6 +25,8 @@ class QueryVectors:
         self._fingerprint = checkpoint.fingerprint
         self._opening = threading.Lock()
         self._embedder: Embedder | None = None
+        # Others may be at work with it: it is closed when the next one is opened.
+        self._refused: Embedder | None = None
         remake_in_children(self._remake)
 
     def of(self, queries: Sequence[Query] | NDArray[Any], checkpoint: str | None = None) -> list[NDArray[np.float32]]:
@@ -39,26 +41,45 @@ class QueryVectors:
             )
         dimensions = self.checkpoint.space.dimensions
         texts = [query for query in queries if isinstance(query, str)]
-        embedded = iter(embed_queries(self.embedder(), self.checkpoint, texts) if texts else ())
+        embedded = iter(self._embedded(texts) if texts else ())
         return [_unit(next(embedded) if isinstance(query, str) else _checked(query, dimensions)) for query in queries]
+
+    def _embedded(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        embedder = self.embedder()
+        try:
+            return embed_queries(embedder, self.checkpoint, texts)
+        except EmbedderRefused:
+            # It refuses for good; a key that was replaced or a quota that was raised takes another one.
+            with self._opening:
+                if self._embedder is embedder:
+                    self._embedder, self._refused = None, embedder
+            raise
 
     def embedder(self) -> Embedder:
         """The model, opened once. Raises `MissingExtra` or `EmbedderRefused`."""
-        if self._embedder is None:
-            with self._opening:
-                if self._embedder is None:
-                    self._embedder = open_query_embedder(self.checkpoint)
-        return self._embedder
+        if (opened := self._embedder) is not None:
+            return opened
+        with self._opening:
+            if self._embedder is None:
+                self._close_refused()
+                self._embedder = open_query_embedder(self.checkpoint)
+            return self._embedder
 
     def _remake(self) -> None:
         """Connections are the parent's, and its threads did not come along."""
         self._opening = threading.Lock()
-        self._embedder = None
+        self._embedder = self._refused = None
 
     def close(self) -> None:
         embedder, self._embedder = self._embedder, None
         if embedder is not None:
             embedder.close()
+        self._close_refused()
+
+    def _close_refused(self) -> None:
+        refused, self._refused = self._refused, None
+        if refused is not None:
+            refused.close()
 
 
 def _checked(query: Sequence[float] | NDArray[Any], dimensions: int) -> NDArray[np.float64]:
