@@ -13,7 +13,7 @@ from tierloom.errors import CheckpointMismatch, Corrupt, Malformed, NotFound
 from tierloom.forking import remake_in_children
 from tierloom.manifest import VectorShard
 from tierloom.mirroring.hollow import HollowShard
-from tierloom.mirroring.mirror import Mirror, object_not_pulled, read_mirror, vectors_not_pulled
+from tierloom.mirroring.mirror import Held, Mirror, object_not_pulled, read_mirror, vectors_not_pulled
 from tierloom.shards.columns import ShardColumns
 from tierloom.shards.mapped import MappedShard
 from tierloom.shards.writer import sha256_of
@@ -60,6 +60,13 @@ class ObjectFiles:
             # Of two threads that opened it at once, both take the first one's.
             shard = self._shards.setdefault(identity, shard)
         return shard
+
+    def held(self, version: int) -> Held | None:
+        """What a mirror holds of a version; None where everything is to be had."""
+        if self._mirror is not None and self._mirror.of(version) is None:
+            # Pulled since.
+            self._mirror = read_mirror(self.store)
+        return self._mirror.of(version) if self._mirror else None
 
     def keep(self, *objects: Iterable[StoredObject]) -> None:
         """Let go of all but these, and of the copies made of them."""

@@ -60,15 +60,15 @@ class OpenVersion:
         """The most searches of one index shard that there were at once."""
         return max((index.reader.views for tier in self._tiers.values() for index in tier), default=0)
 
-    def warm(self, views: int) -> None:
+    def warm(self, views: int, vectors: bool) -> None:
         """Let the opened tiers have so many views, and answer a first query each: by it libraries choose their
-        kernels, and pages are mapped. Full vectors are touched where a declared profile reranks."""
+        kernels, and pages are mapped. Full `vectors`, if they are here, are touched if a declared profile reranks."""
         for tier in self._tiers.values():
             for index in tier:
                 index.reader.open_views(views)
         if self.rows.shards:
             profiles = self.manifest.collection.serving.profiles.values()
-            self._ask_once(any(profile.rerank for profile in profiles))
+            self._ask_once(vectors and any(profile.rerank for profile in profiles))
 
     def _ask_once(self, reranked: bool) -> None:
         stored = self.rows.shards[0].shard

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 from tierloom.collection import Collection, Tier
 from tierloom.errors import QueryError
 from tierloom.manifest import Manifest
+from tierloom.mirroring.mirror import Held
 from tierloom.search_options import RouteOptions
 from tierloom.serving import DEFAULT_TOP, Narrowing, Profile, Serving
 
@@ -40,15 +41,16 @@ class Route:
         return replace(self, shortlist=factor * self.shortlist, funnel=funnel)
 
 
-def route(manifest: Manifest, options: RouteOptions) -> Route:
-    """What a query gets; see `RouteOptions`.
+def route(manifest: Manifest, options: RouteOptions, held: Held | None = None) -> Route:
+    """What a query gets; see `RouteOptions`. `held` is what a mirror has of the version, where there is one: what is
+    not declared is chosen among that.
 
     Raises `QueryError` for a profile that is not declared and for counts that cannot be, `CheckpointError` for a
     tier that is not there.
     """
     collection = manifest.collection
     query_class = options.get("query_class")
-    name, chosen = _profile(collection, query_class, options.get("profile"))
+    name, chosen = _profile(collection, held, query_class, options.get("profile"))
     wanted = _given(options.get("top"), chosen.top)
     tier = options.get("tier")
     searched = collection.tier(chosen.tier if tier is None else tier)
@@ -66,13 +68,21 @@ def _given(option: T | None, otherwise: T) -> T:
     return otherwise if option is None else option
 
 
-def served_tiers(collection: Collection) -> tuple[Tier, ...]:
-    """The tiers that the declared profiles and the default search on, each once."""
-    profiles = (*collection.serving.profiles.values(), _default(collection)[1])
-    return tuple({profile.tier: collection.tier(profile.tier) for profile in profiles}.values())
+def served_tiers(collection: Collection, held: Held | None = None) -> tuple[Tier, ...]:
+    """The tiers that the declared profiles and the default search on, each once; of a mirror, those it has."""
+    profiles = (*collection.serving.profiles.values(), _default(collection, held)[1])
+    wanted = {profile.tier: collection.tier(profile.tier) for profile in profiles}
+    return tuple(tier for tier in wanted.values() if tier in held_tiers(collection, held))
 
 
-def _profile(collection: Collection, query_class: str | None, profile: str | Profile | None) -> tuple[str, Profile]:
+def held_tiers(collection: Collection, held: Held | None) -> tuple[Tier, ...]:
+    """The tiers that can be asked."""
+    return tuple(tier for tier in collection.tiers if held is None or tier.name in held.tiers)
+
+
+def _profile(
+    collection: Collection, held: Held | None, query_class: str | None, profile: str | Profile | None
+) -> tuple[str, Profile]:
     serving = collection.serving
     if isinstance(profile, Profile):
         return GIVEN, profile
@@ -80,7 +90,7 @@ def _profile(collection: Collection, query_class: str | None, profile: str | Pro
         return profile, _declared(serving, profile)
     if query_class is not None and (name := serving.routes.get(query_class)) is not None:
         return name, _declared(serving, name)
-    return _default(collection)
+    return _default(collection, held)
 
 
 def _declared(serving: Serving, name: str) -> Profile:
@@ -89,11 +99,14 @@ def _declared(serving: Serving, name: str) -> Profile:
     return found
 
 
-def _default(collection: Collection) -> tuple[str, Profile]:
+def _default(collection: Collection, held: Held | None) -> tuple[str, Profile]:
+    """Undeclared, it is the largest int8 tier, reranked; without full vectors, by itself."""
     if (name := collection.serving.default) is not None:
         return name, _declared(collection.serving, name)
-    graded = [tier for tier in collection.tiers if tier.kind == "int8"] or list(collection.tiers)
-    return DEFAULT, Profile(tier=max(graded, key=lambda tier: tier.dimensions).name, top=DEFAULT_TOP)
+    tiers = held_tiers(collection, held) or collection.tiers
+    graded = [tier for tier in tiers if tier.kind == "int8"] or list(tiers)
+    largest = max(graded, key=lambda tier: tier.dimensions)
+    return DEFAULT, Profile(tier=largest.name, rerank=held is None or held.vectors, top=DEFAULT_TOP)
 
 
 def _safe_shortlist(manifest: Manifest, tier: Tier) -> int:

@@ -14,13 +14,14 @@ from tierloom import search
 from tierloom.answer import Answer, Hit
 from tierloom.answering import Question, answer, hits_of
 from tierloom.checkpoint import Checkpoint
+from tierloom.collection import Tier
 from tierloom.lease import Lease
 from tierloom.manifest import Manifest
 from tierloom.object_files import ObjectFiles
 from tierloom.open_objects import OpenObjects
 from tierloom.open_version import OpenVersion
 from tierloom.query_vectors import Query, QueryVectors
-from tierloom.routing import Route, route, served_tiers
+from tierloom.routing import Route, held_tiers, route, served_tiers
 from tierloom.search import Candidates
 from tierloom.search_options import RouteOptions, SearchOptions
 from tierloom.serving import DEFAULT_TOP
@@ -71,6 +72,8 @@ class Snapshot:
         self._shared = shared
         self._files = files
         self._vectors = shared.vectors if shared else QueryVectors(checkpoint)
+        # What a mirror has of the version; None where everything is to be had.
+        self.held = files.held(manifest.version)
         self._version = OpenVersion(manifest, shared.objects if shared else OpenObjects(files))
 
     def search(self, query: Query, **options: Unpack[SearchOptions]) -> Answer:
@@ -89,7 +92,7 @@ class Snapshot:
         """`search` of each, in order. The model is asked for all texts together, in as few requests as it allows."""
         documents, by_document = options.get("documents"), options.get("by_document", False)
         describe = options.get("describe", True)
-        chosen = route(self.manifest, options)
+        chosen = route(self.manifest, options, self.held)
         began = time.perf_counter()
         vectors = self._vectors.of(queries, options.get("checkpoint"))
         seconds = (time.perf_counter() - began) / max(len(vectors), 1)
@@ -107,7 +110,8 @@ class Snapshot:
         self, vector: NDArray[np.float32], *, tier: int | str | None = None, shortlist: int, rerank: bool
     ) -> Candidates:
         """The shortlist of a unit query vector, best first; rows are addresses in the manifest's vector shards."""
-        chosen: Route = route(self.manifest, RouteOptions(tier=tier, shortlist=shortlist, rerank=rerank, top=1))
+        options = RouteOptions(tier=tier, shortlist=shortlist, rerank=rerank, top=1)
+        chosen: Route = route(self.manifest, options, self.held)
         found = search.shortlist(self._version.tier(chosen.tier), self._version.rows, vector, shortlist)
         scored = search.rerank(found, self._version.rows, vector) if rerank else found
         return scored.best(len(scored))
@@ -135,8 +139,13 @@ class Snapshot:
     def open(self, searches: int = 1) -> None:
         """Fetch, verify, map and warm now all that queries may need: every vector shard, and the tiers of the declared
         profiles and of the default, each for so many searches at once. Raises what a query would have."""
-        self._version.open(served_tiers(self.manifest.collection))
-        self._version.warm(searches)
+        self._version.open(served_tiers(self.manifest.collection, self.held))
+        self._version.warm(searches, self.held is None or self.held.vectors)
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """The tiers that can be asked here: a mirror may have some of them."""
+        return held_tiers(self.manifest.collection, self.held)
 
     @property
     def searches(self) -> int:

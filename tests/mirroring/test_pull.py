@@ -88,6 +88,24 @@ def test_a_mirror_answers_as_its_source_does(
     assert report.fetched_objects == len(wanted)
 
 
+@pytest.mark.parametrize("vectors", [True, False])
+@pytest.mark.parametrize("tiers", _CHOICES)
+def test_a_mirror_is_followed_with_what_it_has(
+    store: CountingStore, mirror: Path, tiers: tuple[str, ...], vectors: bool
+) -> None:
+    """Its default is the largest tier that was pulled, reranked if the full vectors were."""
+    pull(store, mirror, "prod", tiers=tiers, vectors=vectors)
+    with tierloom.follow(mirror, poll=False) as follower:
+        answer = follower.search(QUERIES[0])
+        assert (answer.tier, answer.reranked, answer.version) == (tiers[-1], vectors, 1)
+        with tierloom.open(store.files.root, channel="prod") as source:
+            assert answer.hits == source.search(QUERIES[0], tier=tiers[-1], rerank=vectors).hits
+        move(store, 2)
+        pull(store, mirror, "prod", tiers=tiers, vectors=vectors)
+        assert follower.check()
+        assert follower.search(QUERIES[0]).tier == tiers[-1]
+
+
 def test_without_a_channel_what_a_mirror_serves_is_opened(store: CountingStore, mirror: Path) -> None:
     pull(store, mirror, "prod")
     with tierloom.open(mirror) as snapshot:
@@ -106,7 +124,7 @@ def test_what_was_not_pulled_is_refused_with_the_cure(store: CountingStore, mirr
     with tierloom.open(mirror) as snapshot:
         with pytest.raises(NotPulled, match=f"tier 16 was not pulled into .*; {command} --tiers 8,16"):
             snapshot.search(QUERIES[0], tier=16)
-        for rerank in (lambda: snapshot.search(QUERIES[0], tier=8), lambda: list(snapshot.chunks(vectors=True))):
+        for rerank in (lambda: snapshot.search(QUERIES[0], rerank=True), lambda: list(snapshot.chunks(vectors=True))):
             with pytest.raises(NotPulled, match=f"without the full vectors.*{command}, without --no-vectors"):
                 rerank()
         assert len(list(snapshot.chunks())) == 597

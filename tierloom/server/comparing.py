@@ -56,12 +56,13 @@ class ComparisonReply(msgspec.Struct, frozen=True):
 
 
 def compared(snapshot: Snapshot, comparison: Comparison, exact_chunks: int) -> ComparisonReply:
-    """Every lane, exact search first, then the tiers as the collection has them."""
+    """Every lane, exact search first, then the tiers as the collection has them; of a mirror, what can be asked."""
     embedding, vector = _timed(lambda: snapshot.query_vector(comparison.query))
     manifest = snapshot.manifest
-    tiers = manifest.collection.tiers
-    found = [_tier_lane(snapshot, vector, tier, rerank, comparison.top) for tier in tiers for rerank in (False, True)]
-    if manifest.live_chunks <= exact_chunks:
+    vectors = snapshot.held is None or snapshot.held.vectors
+    ways = (False, True) if vectors else (False,)
+    found = [_tier_lane(snapshot, vector, tier, rerank, comparison.top) for tier in snapshot.tiers for rerank in ways]
+    if vectors and manifest.live_chunks <= exact_chunks:
         found.insert(0, _exact_lane(snapshot, vector, comparison.top))
         reference = found[0]
     else:

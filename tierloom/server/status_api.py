@@ -61,7 +61,7 @@ class StatusApi:
     async def version(self, request: Request) -> Response:
         follower = self._served.follower
         with follower.pinned() as snapshot:
-            manifest, space = snapshot.manifest, snapshot.checkpoint.space
+            manifest, space, tiers = snapshot.manifest, snapshot.checkpoint.space, snapshot.tiers
         collection, error = manifest.collection, follower.last_error
         return json_response(
             VersionReply(
@@ -75,7 +75,7 @@ class StatusApi:
                 dimensions=space.dimensions,
                 live_chunks=manifest.live_chunks,
                 recall_floor=collection.recall_floor,
-                tiers=[_tier_reply(manifest, tier) for tier in collection.tiers],
+                tiers=[_tier_reply(manifest, tier) for tier in tiers],
                 profiles=dict(collection.serving.profiles),
                 routes=dict(collection.serving.routes),
                 default=collection.serving.default,
