@@ -61,7 +61,7 @@ _MEMBERS: Final = {
     type=click.FloatRange(0.01),
     help="Seconds that a body may take to arrive, and then an answer to be found.",
 )
-@_limit("threads", "Threads that embed and search.  [default: one a core]")
+@_limit("threads", "Threads that embed and search: one a core.")
 @_limit("queue", "Searches that wait for a thread; more get 429.", least=0)
 @_limit("max-requests", "Requests under way at once; more get 429.")
 @_limit("max-body", "Bytes of a request's body.")
