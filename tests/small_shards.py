@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -131,10 +132,15 @@ def first_manifest(collection: Collection) -> Manifest:
 
 
 def make_collection(
-    store: Store, checkpoint: Checkpoint = CHECKPOINT, tiers: Sequence[int | str] = (4, 8, 16)
+    store: Store,
+    checkpoint: Checkpoint = CHECKPOINT,
+    tiers: Sequence[int | str] = (4, 8, 16),
+    noise: bool = False,
 ) -> Manifest:
-    """An empty collection: its checkpoint and version 0."""
-    first = first_manifest(collection_of(checkpoint, tiers))
+    """An empty collection: its checkpoint and version 0. `noise` is for hundreds of rows whose vectors are drawn: their
+    prefixes carry nothing, and are accepted as untrained."""
+    collection = msgspec.structs.replace(collection_of(checkpoint, tiers), untrained_prefixes=noise)
+    first = first_manifest(collection)
     store.create(names.checkpoint(checkpoint.fingerprint), checkpoint.to_bytes())
     store.create(names.manifest(0), first.to_bytes())
     advance_latest(store, 0)

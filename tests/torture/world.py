@@ -19,6 +19,10 @@ BLOCK_CHUNKS: Final = 8
 BLOCK_TOKENS: Final = BLOCK_CHUNKS * WORD_BYTES
 
 
+# The vectors of the endpoint carry no more in their first components than in others.
+_NOISE: Final = "--untrained-prefixes"
+
+
 class World:
     """`history` tells what each version that was published here holds; `saved` brings the store back to a moment."""
 
@@ -30,7 +34,9 @@ class World:
         self.truth: Truth = {}
         self.history: dict[int, Truth] = {}
         sizes = ("--chunk-tokens", WORD_BYTES, "--block-chunks", BLOCK_CHUNKS, "--shard-rows", 3 * BLOCK_CHUNKS)
-        commands.ok("init", self.store, "--model", declare(folder, endpoint), "--tiers", "8,8-binary,16", *sizes)
+        commands.ok(
+            "init", self.store, "--model", declare(folder, endpoint), "--tiers", "8,8-binary,16", _NOISE, *sizes
+        )
         self.note_version()
 
     def write(self, name: str, events: Iterable[Event]) -> Path:

@@ -112,7 +112,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     store = LocalStore(tmp_path / "store")
-    make_collection(store, tiers=(8, 16))
+    make_collection(store, tiers=(8, 16), noise=True)
     set_retention(store, {"versions": 1, "versions_seconds": 0})
     return World(store)
 
