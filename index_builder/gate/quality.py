@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -21,7 +22,7 @@ from tierloom.gate import NDCG_WITHIN, SHORTLISTS, TOP, Estimate, Quality, Reran
 _SAME: Final = 1e-5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Judge:
     """Compares what tiers answer with the exact answers `asked` of a `sample`; `live` chunks live, among `rows`."""
 
@@ -74,18 +75,18 @@ class Judge:
         recall = one.quality.recall
         return recall.low >= floor or (one.shortlist >= self.live and recall.mean >= floor)
 
-    @property
+    @cached_property
     def _exact(self) -> Ranked:
         return self.asked.answers.exact.of(self.asked.present)
 
-    @property
+    @cached_property
     def _good(self) -> NDArray[np.bool_]:
         """Which exact answers are as good as the tenth, (q, n): they come first."""
         exact = self._exact
         good: NDArray[np.bool_] = (exact.scores >= self._least[:, np.newaxis]) & (exact.addresses != NOBODY)
         return good
 
-    @property
+    @cached_property
     def _least(self) -> NDArray[np.float32]:
         """The score from which on an answer is as good as the tenth, (q,)."""
         exact = self._exact

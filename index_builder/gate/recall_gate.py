@@ -24,6 +24,7 @@ from tierloom.index_reader import IndexReader
 from tierloom.manifest import IndexShard, Manifest
 from tierloom.search import TierShard
 from tierloom.shards.live import LiveShard
+from tierloom.shards.live_shards import LiveShards
 from tierloom.stored_object import StoredObject
 from tierloom.stores.store import Store
 
@@ -51,7 +52,8 @@ class RecallGate:
     def __init__(self, files: ColumnFiles) -> None:
         self._files = files
         self._store = files.store
-        self._live: dict[str, LiveShard] = {}
+        self._shards = LiveShards(files)
+        self._positions: dict[str, int] = {}
         self._sample: tuple[StoredObject, Sample] | None = None
         self._answers: Answers | None = None
         self._kept = frozenset[str]()
@@ -78,7 +80,8 @@ class RecallGate:
         if not proposal.live_chunks:
             given = gate is not None and gate.source == "given"
             return msgspec.structs.replace(gate, tiers=(), exact=None, answers=None) if gate and given else None
-        shards = self._shards_of(proposal)
+        shards = self._shards.opened(proposal.vector_shards)
+        self._positions = {shard.path: at for at, shard in enumerate(proposal.vector_shards)}
         if gate is None:
             return self._anew(proposal, shards)
         sample = self._sample_of(gate)
@@ -160,23 +163,10 @@ class RecallGate:
                 self._kept = frozenset(self._answers.shards)
         return self._answers
 
-    def _shards_of(self, manifest: Manifest) -> list[LiveShard]:
-        opened = [self._opened(manifest, at) for at in range(len(manifest.vector_shards))]
-        self._live = {live.stored.path: live for live in opened}
-        return opened
-
-    def _opened(self, manifest: Manifest, position: int) -> LiveShard:
-        stored = manifest.vector_shards[position]
-        live = self._live.get(stored.path)
-        if live is None or live.stored.sha256 != stored.sha256:
-            return LiveShard(stored, self._files)
-        return live if live.stored == stored else live.as_stored(stored)
-
     def _open_index(self, shard: IndexShard) -> TierShard:
-        position_of = {path: at for at, path in enumerate(self._live)}
         aliases = self._files.path(shard.aliases) if shard.aliases else None
         reader = IndexReader(shard, self._files.path(shard), aliases)
-        return TierShard(reader, np.array([position_of[path] for path in shard.vector_shards], dtype=np.int64))
+        return TierShard(reader, np.array([self._positions[path] for path in shard.vector_shards], dtype=np.int64))
 
 
 def put(data: bytes, store: Store) -> StoredObject:

@@ -20,9 +20,14 @@ class LiveShards:
     def of(self, manifest: Manifest, incoming: Iterable[VectorShard] = ()) -> list[LiveShard]:
         """The manifest's shards, then the incoming ones, in their order. All others are let go of."""
         shards = [*manifest.vector_shards, *incoming]
+        opened = self.opened(shards)
+        self.files.keep(manifest.objects(), shards)
+        return opened
+
+    def opened(self, shards: Iterable[VectorShard]) -> list[LiveShard]:
+        """These shards, in their order; files stay what they are."""
         opened = [self._opened(shard) for shard in shards]
         self._open = {live.stored.path: live for live in opened}
-        self.files.keep(manifest.objects(), shards)
         return opened
 
     def _opened(self, shard: VectorShard) -> LiveShard:
