@@ -21,9 +21,9 @@ from tierloom.errors import CheckpointError, QueryError
 from tierloom.gate import Estimate, Gate, Quality, TierQuality
 from tierloom.manifest import Manifest
 from tierloom.object_files import ObjectFiles
-from tierloom.routing import MOST, UNMEASURED_SHORTLIST, route, served_tiers
+from tierloom.routing import MOST, route, served_tiers
 from tierloom.search_options import RouteOptions
-from tierloom.serving import Narrowing, Profile, Serving
+from tierloom.serving import DEFAULT_SHORTLIST, Narrowing, Profile, Serving
 from tierloom.shards.columns import ShardColumns
 from tierloom.snapshot import Snapshot
 from tierloom.stored_object import StoredObject
@@ -142,7 +142,7 @@ def test_without_a_default_the_largest_int8_tier_is_reranked(store: LocalStore) 
     changed = msgspec.structs.replace(manifest, collection=msgspec.structs.replace(manifest.collection, tiers=tiers))
     chosen = route(changed, RouteOptions())
     assert (chosen.profile, chosen.tier.name, chosen.rerank, chosen.top) == ("default", "16", True, 10)
-    assert chosen.shortlist == UNMEASURED_SHORTLIST
+    assert chosen.shortlist == DEFAULT_SHORTLIST
 
 
 def manifest_with(store: LocalStore, gate: Gate | None) -> Manifest:
@@ -152,7 +152,7 @@ def manifest_with(store: LocalStore, gate: Gate | None) -> Manifest:
 def test_the_shortlist_is_the_safe_one_of_the_gate(store: LocalStore) -> None:
     manifest = manifest_with(store, gate_of(quality("4", None), quality("16", 50)))
     assert route(manifest, RouteOptions(tier=16, profile="quick", rerank=True)).shortlist == 50
-    assert route(manifest, RouteOptions(tier=4, profile="quick", rerank=True)).shortlist == UNMEASURED_SHORTLIST
+    assert route(manifest, RouteOptions(tier=4, profile="quick", rerank=True)).shortlist == DEFAULT_SHORTLIST
     assert route(manifest, RouteOptions(profile="careful", tier=16)).shortlist == 60
     assert route(manifest, RouteOptions(tier=16, shortlist=7, top=3)).shortlist == 7
     assert route(manifest, RouteOptions(tier=16, shortlist=7, top=30)).shortlist == 30

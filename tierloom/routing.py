@@ -9,10 +9,8 @@ from tierloom.errors import QueryError
 from tierloom.manifest import Manifest
 from tierloom.mirroring.mirror import Held
 from tierloom.search_options import RouteOptions
-from tierloom.serving import DEFAULT_TOP, Narrowing, Profile, Serving
+from tierloom.serving import DEFAULT_SHORTLIST, DEFAULT_TOP, Narrowing, Profile, Serving
 
-# Where no gate has measured what is safe.
-UNMEASURED_SHORTLIST: Final = 200
 # So many rows are scored and described within a few seconds; more is a walk over `Snapshot.chunks`.
 MOST: Final = 1_000_000
 
@@ -112,7 +110,7 @@ def _default(collection: Collection, held: Held | None) -> tuple[str, Profile]:
 def _safe_shortlist(manifest: Manifest, tier: Tier) -> int:
     """The smallest that the gate found safe."""
     quality = manifest.gate.of_tier(tier.name) if manifest.gate else None
-    return (quality.safe_shortlist if quality else None) or UNMEASURED_SHORTLIST
+    return (quality.safe_shortlist if quality else None) or DEFAULT_SHORTLIST
 
 
 def _refuse_odd_counts(shortlist: int, top: int) -> None:
