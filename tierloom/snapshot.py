@@ -140,7 +140,12 @@ class Snapshot:
         """Fetch, verify, map and warm now all that queries may need: every vector shard, and the tiers of the declared
         profiles and of the default, each for so many searches at once. Raises what a query would have."""
         self._version.open(served_tiers(self.manifest.collection, self.held))
-        self._version.warm(searches, self.held is None or self.held.vectors)
+        self._version.warm(searches, self.has_vectors)
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether full vectors can be asked here: a mirror may lack them."""
+        return self.held is None or self.held.vectors
 
     @property
     def tiers(self) -> tuple[Tier, ...]:

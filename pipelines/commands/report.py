@@ -24,6 +24,7 @@ def command(store: str, output: Path, last: int | None) -> None:
     One HTML file that needs no network and no scripts. The same state of STORE gives the same bytes.
     """
     try:
+        # Late: an optional extra.
         from pipelines.report.page import page
     except ModuleNotFoundError as error:
         raise MissingExtra("report", f"tierloom report ({error.name})") from error

@@ -82,8 +82,7 @@ class Canary:
             return
         try:
             with self._served.follower.pinned() as snapshot:
-                comparable = snapshot.held is None or snapshot.held.vectors
-                if comparable and snapshot.manifest.live_chunks <= self._options.canary_chunks:
+                if snapshot.has_vectors and snapshot.manifest.live_chunks <= self._options.canary_chunks:
                     self._note(sampled.profile, _overlap_of(snapshot, sampled))
         except TierloomError as error:
             _log.warning("the recall canary could not compare: %s", error)

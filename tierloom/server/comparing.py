@@ -59,10 +59,9 @@ def compared(snapshot: Snapshot, comparison: Comparison, exact_chunks: int) -> C
     """Every lane, exact search first, then the tiers as the collection has them; of a mirror, what can be asked."""
     embedding, vector = _timed(lambda: snapshot.query_vector(comparison.query))
     manifest = snapshot.manifest
-    vectors = snapshot.held is None or snapshot.held.vectors
-    ways = (False, True) if vectors else (False,)
+    ways = (False, True) if snapshot.has_vectors else (False,)
     found = [_tier_lane(snapshot, vector, tier, rerank, comparison.top) for tier in snapshot.tiers for rerank in ways]
-    if vectors and manifest.live_chunks <= exact_chunks:
+    if snapshot.has_vectors and manifest.live_chunks <= exact_chunks:
         found.insert(0, _exact_lane(snapshot, vector, comparison.top))
         reference = found[0]
     else:
