@@ -34,6 +34,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def ask(page: "Page", server: Server, question: str) -> None:
     page.goto(server.url)
+    # A page is loaded before it is drawn, and autofocus comes with the drawing.
+    page.wait_for_selector("#query:focus")
     page.keyboard.type(question)
     page.keyboard.press("Enter")
     page.wait_for_selector(".hit")

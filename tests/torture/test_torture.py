@@ -43,7 +43,8 @@ def test_a_store_that_is_out_of_reach_now_and_then_loses_nothing(world: World, n
 def test_a_life_of_writers_killed_at_random_loses_nothing(world: World) -> None:
     lived = live(world, seed=3, kills=6)
     assert lived.failures == []
-    assert lived.kills == 6
+    # The step in which the sixth falls may bring more.
+    assert lived.kills >= 6
     assert lived.reads > 0
 
 
