@@ -1,7 +1,7 @@
 """The checkpoint: the identity of an embedding space, and how its model is reached.
 
 Two vectors may be compared only under one `fingerprint`: the hash of everything that shapes a vector.
-Limits and the endpoint are kept with it, but shape no vector and so are not part of the identity.
+Limits, endpoint and price are kept with it, but shape no vector and so are not part of the identity.
 """
 
 import hashlib
@@ -18,23 +18,29 @@ FORMAT: Final = 1
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 MAX_DIMENSIONS: Final = 65536
 Dimensions = Annotated[int, msgspec.Meta(ge=1, le=MAX_DIMENSIONS)]
+Provider = Literal["wordllama", "openai"]
+RequestFields = dict[str, str | int | float | bool]
+Dollars = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What shapes a vector.
 
     `trained_prefixes` are the prefix dimensions the model was trained to serve (MRL, arXiv:2205.13147).
+    `document_fields` and `query_fields` are further members of the requests for each role, such as a task.
     `post_processing` lists the steps between the model's answer and the stored vector, in order; unit norm is always
     the last one (`tierloom.post_processing`).
     """
 
-    provider: Literal["wordllama", "openai"]
+    provider: Provider
     model: str
     revision: str
     dimensions: Dimensions
     trained_prefixes: tuple[Dimensions, ...]
     document_prompt: str = ""
     query_prompt: str = ""
+    document_fields: RequestFields = {}
+    query_fields: RequestFields = {}
     post_processing: tuple[Literal["layer-norm", "unit-norm"], ...] = ("unit-norm",)
 
     def __post_init__(self) -> None:
@@ -45,11 +51,24 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one request may hold. Tokens are those of the checkpoint's tokenizer."""
+    """What one request may hold, and how much an account may ask for in a minute, if that is known. Tokens are those of
+    the checkpoint's tokenizer."""
 
     inputs_per_request: Positive = 2048
     tokens_per_request: Positive = 300_000
     tokens_per_input: Positive = 8191
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+
+
+class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a million tokens cost on the day `as_of` (RFC 3339 full-date), as `page` says; None where there is no Batch
+    API."""
+
+    usd_per_million_tokens: Dollars
+    as_of: Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d{2}-\d{2}\Z")]
+    page: str
+    batch_usd_per_million_tokens: Dollars | None = None
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,7 +79,7 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An embedding space with the tokenizer, limits and endpoint of the model that fills it.
+    """An embedding space with the tokenizer, limits, endpoint and price of the model that fills it.
 
     `tokenizer` is `tiktoken:<model>`, `wordllama`, `huggingface:<path of a tokenizer.json>` or `utf8-bytes`
     (one token per byte: an upper bound for every byte-level vocabulary).
@@ -70,6 +89,7 @@ class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokenizer: str = "utf8-bytes"
     limits: Limits = Limits()
     endpoint: Endpoint = Endpoint()
+    price: Price | None = None
     format: Literal[1] = FORMAT
 
     @property
