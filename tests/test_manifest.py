@@ -15,6 +15,7 @@ from tierloom.manifest import (
     Deletes,
     DocumentCounts,
     Footer,
+    Generation,
     IndexParameters,
     IndexShard,
     LedgerPart,
@@ -85,6 +86,16 @@ WHOLE = Manifest(
     retention=Retention(deletions_seconds=60, versions=3, versions_seconds=0),
 )
 
+OTHER = msgspec.structs.replace(
+    WHOLE,
+    other=Generation(
+        collection=msgspec.structs.replace(collection_of(tiers=(8,)), checkpoint="e" * 32),
+        run=RunRecord(run="r", command="ingest"),
+        dead_letters=(DeadLetters(path="dead-letters/r/1.jsonl", bytes=4, sha256=_SHA, letters=1),),
+        reached=1 << 31,
+    ),
+)
+
 
 def changed(change: Callable[[dict[str, Any]], None], manifest: Manifest = WHOLE) -> bytes:
     """The manifest with one change, under a whole seal."""
@@ -129,6 +140,22 @@ def test_what_a_manifest_says_of_itself() -> None:
         "shards/b.parquet",
         "tombstones/t.parquet",
     ]
+
+
+def test_a_version_is_seen_as_each_of_its_generations_has_it() -> None:
+    second = OTHER.of(OTHER.other.checkpoint) if OTHER.other else OTHER
+    assert OTHER.generations == (OTHER, second)
+    assert OTHER.checkpoints == (OTHER.checkpoint, second.checkpoint)
+    assert (second.version, second.tombstones, second.vector_shards) == (12, WHOLE.tombstones, ())
+    assert second.of(OTHER.checkpoint) == OTHER
+    assert OTHER.of(None) == OTHER.of(OTHER.checkpoint) == OTHER
+    assert not second.is_complete
+    assert OTHER.is_complete
+    assert sorted(OTHER.objects()) == sorted(second.objects())
+    with pytest.raises(CheckpointMismatch, match=f"nothing of checkpoint {'f' * 32}; it has"):
+        OTHER.of("f" * 32)
+    with pytest.raises(Malformed, match="both generations are of checkpoint"):
+        checked_manifest(msgspec.structs.replace(OTHER, other=WHOLE.own).to_bytes(), 12)
 
 
 def test_every_flipped_bit_is_refused() -> None:

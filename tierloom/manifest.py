@@ -165,30 +165,36 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens: Count = 0
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One version. `documents` counts events over the whole history up to it; `created` is RFC 3339, UTC.
+# Keys of documents (64-bit hashes) are told by their upper half.
+KEY_UNITS: Final = 1 << 32
+Reached = Annotated[int, msgspec.Meta(ge=0, le=KEY_UNITS)]
 
-    `parent` is the sha256 of the manifest before it: versions are a chain. `tombstones` and `files` are ledgers:
-    the deletions that are remembered, and the files of sources as they were when they were read. `gate` is None while
-    nothing is live.
+
+class Generation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A whole corpus under one checkpoint.
+
+    `documents` counts events over the history of the generation, `run` is what the run of this version did in it.
+    `gate` is None while nothing is live, or while it is being built. Of a generation that is being built from another
+    one, the documents whose keys' upper halves lie below `reached` are there; at 2**32 it is complete.
     """
 
-    version: Count
-    created: str
-    parent: Sha256 | None
-    writer: str
     collection: Collection
     run: RunRecord
     vector_shards: tuple[VectorShard, ...] = ()
     index_shards: tuple[IndexShard, ...] = ()
     dead_letters: tuple[DeadLetters, ...] = ()
     documents: DocumentCounts = DocumentCounts()
-    tombstones: tuple[LedgerPart, ...] = ()
-    files: tuple[LedgerPart, ...] = ()
-    cursors: tuple[Cursor, ...] = ()
-    retention: Retention = Retention()
     gate: Gate | None = None
-    format: Literal[1] = FORMAT
+    reached: Reached = KEY_UNITS
+
+    @property
+    def checkpoint(self) -> str:
+        """The fingerprint of its checkpoint."""
+        return self.collection.checkpoint
+
+    @property
+    def is_complete(self) -> bool:
+        return self.reached == KEY_UNITS
 
     @property
     def live_chunks(self) -> int:
@@ -197,13 +203,70 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def index_shards_of(self, tier: str) -> tuple[IndexShard, ...]:
         return tuple(shard for shard in self.index_shards if shard.tier == tier)
 
-    def objects(self) -> tuple[StoredObject, ...]:
-        """Every object that this version names, but for the checkpoint."""
+    def own_objects(self) -> tuple[StoredObject, ...]:
+        """Every object that this generation alone names, but for the checkpoint."""
         deletes = tuple(shard.deletes for shard in self.vector_shards if shard.deletes)
         aliases = tuple(shard.aliases for shard in self.index_shards if shard.aliases)
-        ledgers = (*self.tombstones, *self.files)
         measured = tuple(filter(None, (self.gate.sample, self.gate.answers))) if self.gate else ()
-        return (*self.vector_shards, *deletes, *self.index_shards, *aliases, *self.dead_letters, *ledgers, *measured)
+        return (*self.vector_shards, *deletes, *self.index_shards, *aliases, *self.dead_letters, *measured)
+
+
+_OF_A_GENERATION: Final = Generation.__struct_fields__
+
+
+class Manifest(Generation, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One version: the generation that serves, perhaps an `other` one, and what they share. `created` is RFC 3339, UTC.
+
+    `parent` is the sha256 of the manifest before it: versions are a chain. `tombstones` and `files` are ledgers:
+    the deletions that are remembered, and the files of sources as they were when they were read.
+    """
+
+    version: Count
+    created: str
+    parent: Sha256 | None
+    writer: str
+    tombstones: tuple[LedgerPart, ...] = ()
+    files: tuple[LedgerPart, ...] = ()
+    cursors: tuple[Cursor, ...] = ()
+    retention: Retention = Retention()
+    other: Generation | None = None
+    format: Literal[1] = FORMAT
+
+    @property
+    def generations(self) -> tuple["Manifest", ...]:
+        """This version as each of its generations has it: itself first."""
+        return (self, self.turned(self.other)) if self.other else (self,)
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """The fingerprints of its generations, that of the one that serves first."""
+        return tuple(generation.checkpoint for generation in self.generations)
+
+    @property
+    def own(self) -> Generation:
+        """The generation in front, by itself."""
+        return Generation(**{name: getattr(self, name) for name in _OF_A_GENERATION})
+
+    def turned(self, other: Generation) -> "Manifest":
+        """This version with the `other` generation in front of its own."""
+        members = {name: getattr(other, name) for name in _OF_A_GENERATION}
+        return msgspec.structs.replace(self, other=self.own, **members)
+
+    def of(self, checkpoint: str | None) -> "Manifest":
+        """This version with the generation of a checkpoint (a fingerprint) in front; None is the one that serves.
+
+        Raises `CheckpointMismatch` when it has none such.
+        """
+        for generation in self.generations:
+            if checkpoint in (None, generation.checkpoint):
+                return generation
+        there = " and ".join(self.checkpoints)
+        raise CheckpointMismatch(f"version {self.version} has nothing of checkpoint {checkpoint}; it has {there}")
+
+    def objects(self) -> tuple[StoredObject, ...]:
+        """Every object that this version names, but for the checkpoints."""
+        own = self.own_objects() + (self.other.own_objects() if self.other else ())
+        return (*own, *self.tombstones, *self.files)
 
     def cursor_of(self, source: str) -> Cursor | None:
         """Up to where this source is published; None if no stream published any of it."""

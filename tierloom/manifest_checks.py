@@ -21,8 +21,13 @@ def checked_manifest(data: bytes, version: int) -> Manifest:
     manifest = unseal(data, Manifest, name, FORMAT)
     if manifest.version != version:
         raise Malformed(f"{name}: states version {manifest.version}")
-    for refuse in _CHECKS:
-        refuse(manifest, name)
+    _refuse_unsafe_paths(manifest, name)
+    _refuse_two_contents(manifest, name)
+    _refuse_broken_chain(manifest, name)
+    _refuse_twin_generations(manifest, name)
+    for generation in manifest.generations:
+        for refuse in _CHECKS:
+            refuse(generation, name)
     return manifest
 
 
@@ -74,7 +79,7 @@ def _refuse_more_than_fits(manifest: Manifest, name: str) -> None:
 
 
 def _refuse_mixed_checkpoints(manifest: Manifest, name: str) -> None:
-    own = manifest.collection.checkpoint
+    own = manifest.checkpoint
     shards: tuple[VectorShard | IndexShard, ...] = (*manifest.vector_shards, *manifest.index_shards)
     for shard in shards:
         if shard.checkpoint != own:
@@ -139,15 +144,19 @@ def _refuse_broken_chain(manifest: Manifest, name: str) -> None:
         raise Malformed(f"{name}: states parent {manifest.parent}")
 
 
+def _refuse_twin_generations(manifest: Manifest, name: str) -> None:
+    """Vectors of one checkpoint may be compared, so there is no telling apart two generations of it."""
+    if manifest.other and manifest.other.checkpoint == manifest.checkpoint:
+        raise Malformed(f"{name}: both generations are of checkpoint {manifest.checkpoint}")
+
+
+# Of each generation.
 _CHECKS: Final = (
-    _refuse_unsafe_paths,
     _refuse_odd_tiers,
     _refuse_paths_of_other_kinds,
-    _refuse_two_contents,
     _refuse_more_than_fits,
     _refuse_mixed_checkpoints,
     _refuse_uncovered_shards,
     _refuse_unfit_counts,
     _refuse_unfit_serving,
-    _refuse_broken_chain,
 )
