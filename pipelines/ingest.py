@@ -1,5 +1,6 @@
 """The bounded pipeline: the whole architecture on one screen."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -16,9 +17,10 @@ from transforms.embed import EmbeddedBlock, EmbedDoFn
 from transforms.job import Job
 from transforms.merge import MergeDoFn, SettleDoFn
 from transforms.missing import MissingDoFn
-from transforms.publish import PublishDoFn
+from transforms.publish import GatherDoFn, PublishDoFn
 from transforms.quantize import QuantizeDoFn
 from transforms.read import ReadDoFn
+from transforms.rephrase import RephraseDoFn
 from transforms.retry import ReadLettersDoFn
 from transforms.reuse import ReuseDoFn
 from transforms.verify import VerifyDoFn
@@ -45,8 +47,8 @@ class VectorShards(beam.PTransform):
         )
 
 
-class Made(NamedTuple):
-    """What a part of a run makes: of each kind the PCollections that hold it."""
+class Outputs(NamedTuple):
+    """What a part of a run puts out: of each kind the PCollections that hold it."""
 
     receipts: tuple[Any, ...] = ()
     deletions: tuple[Any, ...] = ()
@@ -54,10 +56,9 @@ class Made(NamedTuple):
     tallies: tuple[Any, ...] = ()
     files: tuple[Any, ...] = ()
 
-    def together(self) -> "Made":
-        """One PCollection of each kind."""
-        flat = {kind: some | f"all {kind}" >> beam.Flatten() for kind, some in self._asdict().items() if some}
-        return Made(**{kind: (every,) for kind, every in flat.items()})
+    def and_of(self, *others: "Outputs") -> "Outputs":
+        """With those of other parts."""
+        return Outputs(*(sum(kind, ()) for kind in zip(self, *others, strict=True)))
 
 
 class Ingest(beam.PTransform):
@@ -67,62 +68,103 @@ class Ingest(beam.PTransform):
     and one manifest publishes them all. Vectors never cross a shuffle: what does is receipts.
     """
 
-    def __init__(self, job: Job, deletions: tuple[Deletion, ...] = (), gone: tuple[SeenFile, ...] = ()) -> None:
-        """`deletions`, and files that are `gone`, are what no split can tell."""
+    def __init__(
+        self, jobs: Sequence[Job], deletions: tuple[Deletion, ...] = (), gone: tuple[SeenFile, ...] = ()
+    ) -> None:
+        """The same run over each generation: what changed is told by the first. `deletions`, and files that are
+        `gone`, are what no split can tell."""
         super().__init__()
-        self._job = job
+        self._jobs = jobs
         self._missing = (deletions, gone)
         register_block_coder()
 
     def expand(self, splits: Any) -> Any:
         start = splits.pipeline | "start" >> beam.Create([None], reshuffle=False)
-        parts = [self._shards_of(splits)]
+        changed, common = self._changed_in(splits)
         if any(self._missing):
-            parts.append(self._missing_in(start))
-        if self._job.retry:
-            parts.append(self._retried(start))
-        made = Made(*(sum(kind, ()) for kind in zip(*parts, strict=True)))
-        return self._published(start, made.together())
+            common = common.and_of(self._missing_in(start))
+        made = [
+            start | _label("publishable", job) >> Publishable(job, common.and_of(*own))
+            for job, own in self._shards_of(changed, start)
+        ]
+        first = self._jobs[0]
+        together = made | "of all generations" >> beam.Flatten()
+        return start | "publish" >> beam.ParDo(PublishDoFn(first), AsList(together))
 
-    def _shards_of(self, splits: Any) -> Made:
-        """One fused stage: a worker takes a split from its bytes to its vector shards. Nothing may be flattened on
-        the way: a runner may store whole what flows through a Flatten, and FnApiRunner does."""
-        job = self._job
+    def _changed_in(self, splits: Any) -> tuple[Any, Outputs]:
+        """The documents that changed, and what else the splits tell."""
+        job = self._jobs[0]
         read = splits | "read" >> beam.ParDo(ReadDoFn(job)).with_outputs("letters", "tally", "files", main="events")
         compare = beam.ParDo(CompareDoFn(job)).with_outputs("deletions", "tally", main="changed")
         compared = read.events | "compare" >> compare
-        chunked = compared.changed | "chunk" >> beam.ParDo(ChunkDoFn(job)).with_outputs("letters", main="chunks")
-        receipts, refused = chunked.chunks | "vector shards" >> VectorShards(job)
-        return Made(
-            receipts=(receipts,),
+        told = Outputs(
             deletions=(compared.deletions,),
-            letters=(read.letters, chunked.letters, refused),
+            letters=(read.letters,),
             tallies=(read.tally, compared.tally),
             files=(read.files,),
         )
+        return compared.changed, told
 
-    def _missing_in(self, start: Any) -> Made:
+    def _shards_of(self, changed: Any, start: Any) -> Iterator[tuple[Job, list[Outputs]]]:
+        """One fused stage: a worker takes a split from its bytes to its vector shards. Nothing may be flattened on
+        the way: a runner may store whole what flows through a Flatten, and FnApiRunner does."""
+        first = self._jobs[0]
+        cut = changed | "chunk" >> beam.ParDo(ChunkDoFn(first)).with_outputs("letters", main="chunks")
+        for job in self._jobs:
+            chunks, letters = cut.chunks, cut.letters
+            if job is not first and job.cuts_like(first):
+                chunks = cut.chunks | _label("rephrase", job) >> beam.ParDo(RephraseDoFn(job))
+            elif job is not first:
+                chunk = beam.ParDo(ChunkDoFn(job)).with_outputs("letters", main="chunks")
+                own = changed | _label("chunk", job) >> chunk
+                chunks, letters = own.chunks, own.letters
+            receipts, refused = chunks | _label("vector shards", job) >> VectorShards(job)
+            outputs = [Outputs(receipts=(receipts,), letters=(letters, refused))]
+            yield job, [*outputs, self._retried(start, job)] if job.retry else outputs
+
+    def _missing_in(self, start: Any) -> Outputs:
         missing = beam.ParDo(MissingDoFn(*self._missing)).with_outputs("tally", "files", main="deletions")
         told = start | "missing" >> missing
-        return Made(deletions=(told.deletions,), tallies=(told.tally,), files=(told.files,))
+        return Outputs(deletions=(told.deletions,), tallies=(told.tally,), files=(told.files,))
 
-    def _retried(self, start: Any) -> Made:
-        job = self._job
-        again = start | "read letters" >> beam.ParDo(ReadLettersDoFn(job)).with_outputs("tally", main="chunks")
-        receipts, refused = again.chunks | "vector shards of letters" >> VectorShards(job)
-        return Made(receipts=(receipts,), letters=(refused,), tallies=(again.tally,))
+    def _retried(self, start: Any, job: Job) -> Outputs:
+        read = beam.ParDo(ReadLettersDoFn(job)).with_outputs("tally", main="chunks")
+        again = start | _label("read letters", job) >> read
+        receipts, refused = again.chunks | _label("vector shards of letters", job) >> VectorShards(job)
+        return Outputs(receipts=(receipts,), letters=(refused,), tallies=(again.tally,))
 
-    def _published(self, start: Any, made: Made) -> Any:
-        """Descriptors only: the small shards of the run become large ones, those index shards, and one version."""
+
+class Publishable(beam.PTransform):
+    """One impulse -> Made, of one generation.
+
+    Descriptors only: the small shards of the run become large ones, and those index shards."""
+
+    def __init__(self, job: Job, outputs: Outputs, part: range | None = None) -> None:
+        """`part` are the keys that the run goes through, if it builds the generation."""
+        super().__init__()
+        self._job = job
+        self._outputs = outputs
+        self._part = part
+
+    def expand(self, start: Any) -> Any:
         job = self._job
-        (receipts,), (deletions,), (letters,), (tallies,), (files,) = made
-        stored = letters | "dead letters" >> StoreLetters(job)
-        settle = beam.ParDo(SettleDoFn(job), AsList(receipts), AsList(deletions), AsList(stored))
+        flat = {
+            kind: some | f"all {kind}" >> beam.Flatten(pipeline=start.pipeline)
+            for kind, some in self._outputs._asdict().items()
+        }
+        stored = flat["letters"] | "dead letters" >> StoreLetters(job)
+        settle = beam.ParDo(SettleDoFn(job), AsList(flat["receipts"]), AsList(flat["deletions"]), AsList(stored))
         settled = start | "settle" >> settle.with_outputs("settled", main="merges")
         merged = settled.merges | "spread merges" >> beam.Reshuffle() | "merge" >> beam.ParDo(MergeDoFn(job))
         tasks = start | "plan index shards" >> beam.ParDo(PlanIndexesDoFn(job), AsList(merged))
         spread = tasks | "spread builds" >> beam.Reshuffle()
         built = spread | "build index shards" >> beam.ParDo(BuildIndexShardDoFn(job))
         verified = built | "verify" >> beam.ParDo(VerifyDoFn(job))
-        sides = (AsList(side) for side in (merged, verified, stored, tallies, files))
-        return start | "publish" >> beam.ParDo(PublishDoFn(job), *sides, AsSingleton(settled.settled))
+        sides = (AsList(side) for side in (merged, verified, stored, flat["tallies"], flat["files"]))
+        gather = beam.ParDo(GatherDoFn(job, self._part), *sides, AsSingleton(settled.settled))
+        return start | "gather" >> gather
+
+
+def _label(step: str, job: Job) -> str:
+    """Steps of several generations are told apart by their checkpoints."""
+    return f"{step}: {job.checkpoint.space.model} {job.fingerprint[:8]}"

@@ -29,6 +29,7 @@ from tierloom.seen_files import SeenFile
 from tierloom.stores.opening import open_store
 from tierloom.stores.probing import probe_preconditions
 from tierloom.versions import head_version, read_checkpoint, read_head
+from transforms.base import version_of
 from transforms.job import Job
 from transforms.reading.records import Fields
 from transforms.reading.splits import Split
@@ -78,6 +79,12 @@ def make_job(store: str, command: str, fields: Fields, *, retry: bool = False, c
     )
 
 
+def generation_jobs(job: Job) -> tuple[Job, ...]:
+    """The same run over each generation of its base, that in front first."""
+    store = open_store(job.store)
+    return tuple(job.of(generation, store) for generation in version_of(job).generations)
+
+
 def run(job: Job, work: Work, options: PipelineOptions) -> Ran:
     """Do the work, showing progress, and wait for the end.
 
@@ -113,7 +120,7 @@ def _run_pipeline(job: Job, work: Work, options: PipelineOptions) -> PipelineRes
     pipeline = new_pipeline(options)
     # Small descriptions of where to read; the shuffle spreads them over the workers.
     plan = pipeline | "splits" >> beam.Create(list(enumerate(work.splits)), reshuffle=True)
-    _ = plan | "ingest" >> Ingest(job, work.deletions, work.gone)
+    _ = plan | "ingest" >> Ingest(generation_jobs(job), work.deletions, work.gone)
     return run_to_end(pipeline)
 
 

@@ -39,10 +39,19 @@ class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Chunking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How documents are cut: at most `max_tokens` a chunk, `overlap_tokens` of them shared with the one before."""
+    """How documents are cut: at most `max_tokens` a chunk, `overlap_tokens` of them shared with the one before.
+
+    Tokens are those of `tokenizer`, or of the checkpoint's own where that is None: a collection that moves to another
+    model goes on to cut as it did.
+    """
 
     max_tokens: Positive = 512
     overlap_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    tokenizer: str | None = None
+
+    def as_cut_by(self, checkpoint: Checkpoint) -> "Chunking":
+        """The same with its tokenizer named: equal for all that cut alike."""
+        return msgspec.structs.replace(self, tokenizer=self.tokenizer or checkpoint.tokenizer)
 
 
 SHARDS_IN_FLIGHT: Final = 4

@@ -25,7 +25,8 @@ TierloomError
 ├── CommitConflict             too many lost races, or a race that rebasing cannot settle
 │   ├── SourceHeld             another stream moved the cursor of the same source
 │   ├── ChannelMoved           another mover was first: the channel is not what was to be rolled back
-│   └── Overtaken              another writer replaced the shards that were being rewritten
+│   ├── Overtaken              another writer replaced the shards that were being rewritten
+│   └── GenerationsChanged     the collection has moved to other checkpoints since the run began
 ├── AccountingError            documents in and documents out do not add up; nothing was published
 ├── VerificationError          a built index shard is not what it should be; nothing was published
 │   ├── BelowFloor             a tier finds less of the exact answers than the collection's recall floor
@@ -141,6 +142,10 @@ class ChannelMoved(CommitConflict):
 
 class Overtaken(CommitConflict):
     """Another writer replaced the shards that were being rewritten: the work is void, and nothing is lost."""
+
+
+class GenerationsChanged(CommitConflict):
+    """The collection has moved to other checkpoints since the run began: what it made belongs nowhere."""
 
 
 class AccountingError(TierloomError):

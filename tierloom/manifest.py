@@ -252,6 +252,13 @@ class Manifest(Generation, frozen=True, forbid_unknown_fields=True, kw_only=True
         members = {name: getattr(other, name) for name in _OF_A_GENERATION}
         return msgspec.structs.replace(self, other=self.own, **members)
 
+    def with_generation(self, generation: Generation) -> "Manifest":
+        """This version with a generation in the place of its own of the same checkpoint."""
+        if generation.checkpoint == self.checkpoint:
+            members = {name: getattr(generation, name) for name in _OF_A_GENERATION}
+            return msgspec.structs.replace(self, **members)
+        return msgspec.structs.replace(self, other=generation)
+
     def of(self, checkpoint: str | None) -> "Manifest":
         """This version with the generation of a checkpoint (a fingerprint) in front; None is the one that serves.
 

@@ -15,12 +15,13 @@ FORMAT: Final = 1
 
 
 class RunReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`version` is what the run published, or the newest there was when it had nothing to publish. `gate_seconds` is
-    what it took to measure the tiers of that version."""
+    """`record` is of the generation in front, `other` of another one. `version` is what the run published, or the
+    newest there was when it had nothing to publish. `gate_seconds` is what it took to measure the tiers of it."""
 
     record: RunRecord
     version: Count
     published: bool
+    other: RunRecord | None = None
     gate_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     format: Literal[1] = FORMAT
 

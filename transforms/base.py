@@ -58,43 +58,65 @@ class Base:
         return live_sequences(self.shards, {id_: document_key(id_) for id_ in document_ids})
 
 
-class _Bases:
-    """The newest version that was asked for of one store. What it shares with the next one stays open."""
+class _Versions:
+    """The version that was last asked for of one store."""
 
     def __init__(self, url: str) -> None:
         self._store = open_store(url)
-        self.shards = LiveShards(ColumnFiles(self._store))
+        self._last: Manifest | None = None
+
+    def at(self, version: int | None) -> Manifest:
+        wanted = head_version(self._store) if version is None else version
+        # Threads that ask at the same time at worst read it twice.
+        if (last := self._last) is None or last.version != wanted:
+            last = self._last = read_manifest(self._store, wanted)
+        return last
+
+
+class _Bases:
+    """The last version that was asked for of one generation. What it shares with the next one stays open."""
+
+    def __init__(self, url: str, checkpoint: str) -> None:
+        self._checkpoint = checkpoint
+        self.shards = LiveShards(ColumnFiles(open_store(url)))
         self._open: tuple[int, Base] | None = None
         self._lock = threading.Lock()
 
-    def at(self, version: int | None) -> Base:
-        wanted = head_version(self._store) if version is None else version
+    def at(self, version: Manifest) -> Base:
         # A worker's threads may ask at the same time.
         with self._lock:
-            if self._open is None or self._open[0] != wanted:
-                manifest = read_manifest(self._store, wanted)
-                self._open = wanted, Base(manifest, self.shards.of(manifest), self.shards.files)
+            if self._open is None or self._open[0] != version.version:
+                generation = version.of(self._checkpoint)
+                self._open = version.version, Base(generation, self.shards.of(generation), self.shards.files)
             return self._open[1]
 
 
 @lru_cache(maxsize=4)
-def _bases(store: str) -> _Bases:
-    return _Bases(store)
+def _versions(store: str) -> _Versions:
+    return _Versions(store)
 
 
-def open_shards(store: str) -> LiveShards:
-    """What bases have open of a store, for who publishes on top of them in the same thread."""
-    return _bases(store).shards
+@lru_cache(maxsize=8)
+def _bases(store: str, checkpoint: str) -> _Bases:
+    return _Bases(store, checkpoint)
 
 
-def open_base(store: str, version: int | None) -> Base:
-    """A version, or the newest one, of the store; one per worker process."""
-    return _bases(store).at(version)
+def open_shards(store: str, checkpoint: str) -> LiveShards:
+    """What bases have open of a generation, for who publishes on top of them in the same thread."""
+    return _bases(store, checkpoint).shards
+
+
+def version_of(job: Job) -> Manifest:
+    """The version whose generations events are compared with. Of a job without a fixed base: the newest there is."""
+    return _versions(job.store).at(job.base)
 
 
 def base_of(job: Job) -> Base:
-    """What the events of a job are compared with. Of a job without a fixed base: the newest version there is."""
-    return open_base(job.store, job.base)
+    """What the events of a job are compared with; one per generation and worker process.
+
+    Raises `CheckpointMismatch` when the version has nothing of the job's checkpoint.
+    """
+    return _bases(job.store, job.fingerprint).at(version_of(job))
 
 
 def retried_letters(job: Job) -> tuple[DeadLetter, ...]:

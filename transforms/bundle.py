@@ -6,7 +6,7 @@ one piece, or a pane that fires between them would hold documents whose counts d
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,17 +17,13 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from tierloom.dead_letter import DeadLetter
 from tierloom.document import Deletion, Document
-from tierloom.manifest import DeadLetters
-from transforms.chunk import ChunkDoFn
-from transforms.compare import CompareDoFn
-from transforms.dead_letters import StoreLettersDoFn
-from transforms.elements import EventBlock, Place, ShardReceipt, Tally
-from transforms.embed import EmbedDoFn
-from transforms.inline import InlineStep, aside
+from tierloom.manifest import Manifest
+from tierloom.stores.opening import open_store
+from transforms.base import version_of
+from transforms.elements import EventBlock, Place, Tally
+from transforms.inline import aside
 from transforms.job import Job
-from transforms.quantize import QuantizeDoFn
-from transforms.reuse import ReuseDoFn
-from transforms.write import WriteVectorShardDoFn
+from transforms.vector_chain import BundlePart, Cut, VectorChain
 
 # How far event time may be behind before what comes is moved forward: into a window that is still open.
 LATENESS: Final = Duration.of(3600)
@@ -68,50 +64,59 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class BundleOutcome:
-    """What became of a bundle of changes: all that crosses a shuffle. `bundle` is never given twice."""
+    """What became of a bundle of changes: all that crosses a shuffle. `bundle` is never given twice; `parts` are those
+    of the generations that there were, by checkpoint."""
 
     bundle: str
     tally: Tally
-    receipts: tuple[ShardReceipt, ...]
+    parts: Mapping[str, BundlePart]
     deletions: tuple[Deletion, ...]
-    letters: tuple[DeadLetters, ...]
     passed: tuple[Passed, ...]
 
 
 class ShardSteps:
-    """From events to stored vector shards, with DoFns that live across bundles. For one thread."""
+    """From events to stored vector shards of every generation, with DoFns that live across bundles. For one thread."""
 
     def __init__(self, job: Job) -> None:
-        self._compare = InlineStep(CompareDoFn(job))
-        self._chunk = InlineStep(ChunkDoFn(job))
-        self._reuse = InlineStep(ReuseDoFn(job))
-        self._embed = InlineStep(EmbedDoFn(job))
-        self._quantize = InlineStep(QuantizeDoFn(job))
-        self._write = InlineStep(WriteVectorShardDoFn(job))
-        self._letters = InlineStep(StoreLettersDoFn(job))
+        """`job` is of any generation; each bundle finds those that there are then."""
+        self._job = job
+        self._store = open_store(job.store)
+        self._chains: dict[str, VectorChain] = {}
+        self._of_version(version_of(job))
 
     def run(self, spans: Sequence[Span]) -> BundleOutcome:
         """Everything that these changes come to, but for its publication."""
+        first, *others = self._of_version(version_of(self._job))
         every = [event for span in spans for event in span.events]
-        others = aside()
-        changed = self._compare.bundle(_blocks(spans), others=others)
-        chunks = self._chunk.bundle(changed, others=others)
-        embedded = self._embed.bundle(self._reuse.bundle(chunks, others=others), others=others)
-        receipts = [*self._write.bundle(self._quantize.bundle(embedded, others=others), others=others)]
-        letters = [event for event in every if isinstance(event, DeadLetter)] + others["letters"]
+        unread = [event for event in every if isinstance(event, DeadLetter)]
+        told, cut = aside(), Cut()
+        documents = list(first.compare.bundle(_blocks(spans), others=told))
+        parts = {first.job.fingerprint: first.stored(first.cut(documents, cut), cut, unread)}
+        for chain in others:
+            own = cut if chain.job.cuts_like(first.job) else Cut()
+            chunks = chain.rephrased(cut) if own is cut else chain.cut(documents, own)
+            parts[chain.job.fingerprint] = chain.stored(chunks, own, unread)
         return BundleOutcome(
             bundle=uuid.uuid4().hex,
-            tally=sum(others["tally"], Tally(read=len(every))),
-            receipts=(*receipts, *others["finished"]),
-            deletions=tuple(deletion for some in others["deletions"] for deletion in some),
-            letters=tuple(self._letters.bundle([letters] if letters else [], others=others)),
+            tally=sum(told["tally"], Tally(read=len(every))),
+            parts=parts,
+            deletions=tuple(deletion for some in told["deletions"] for deletion in some),
             passed=tuple(Passed(span.partition, span.first, span.start, span.stop) for span in spans if span.partition),
         )
 
     def close(self) -> None:
-        """Let go of the model and of threads."""
-        for step in (self._compare, self._chunk, self._reuse, self._embed, self._quantize, self._write, self._letters):
-            step.close()
+        """Let go of the models and of threads."""
+        while self._chains:
+            self._chains.popitem()[1].close()
+
+    def _of_version(self, version: Manifest) -> list["VectorChain"]:
+        """A chain for each generation; those of generations that are no more are closed."""
+        for gone in self._chains.keys() - set(version.checkpoints):
+            self._chains.pop(gone).close()
+        for generation in version.generations:
+            if generation.checkpoint not in self._chains:
+                self._chains[generation.checkpoint] = VectorChain(self._job.of(generation, self._store))
+        return [self._chains[checkpoint] for checkpoint in version.checkpoints]
 
 
 def _blocks(spans: Sequence[Span]) -> Iterator[EventBlock]:

@@ -13,7 +13,7 @@ from tierloom.document import Chunk, Document
 from tierloom.model_input import check_chunking, model_input
 from transforms.chunking.headings import HeadingPaths, find_headings
 from transforms.chunking.slabs import LINE_CHARACTERS_PER_TOKEN, cut_slabs, is_deeply_nested
-from transforms.chunking.tokens import open_splitters, utf8_length
+from transforms.chunking.tokens import open_count, open_splitters, utf8_length
 from transforms.elements import ChunkBlock, DocumentBlock, Place
 from transforms.job import Job
 from transforms.progress import Progress
@@ -44,7 +44,9 @@ class Chunker:
         self._prompt = checkpoint.space.document_prompt
         self._max_tokens = chunking.max_tokens
         self._longest_line = chunking.max_tokens * LINE_CHARACTERS_PER_TOKEN
-        self._splitters = open_splitters(checkpoint.tokenizer, chunking)
+        tokenizer = chunking.tokenizer or checkpoint.tokenizer
+        self._splitters = open_splitters(tokenizer, chunking)
+        self._count = self._splitters.count if tokenizer == checkpoint.tokenizer else open_count(checkpoint.tokenizer)
 
     def cut(self, document: Document) -> list[Chunk]:
         """The chunks of a document, in order: each of at most `max_tokens` tokens; none if it says nothing."""
@@ -77,8 +79,8 @@ class Chunker:
 
     def _bounds(self, pieces: Sequence[tuple[str, str]], inputs: Sequence[str]) -> list[int]:
         """Upper bounds of the tokens of each input."""
-        if self._splitters.count:
-            return self._splitters.count(inputs)
+        if self._count:
+            return self._count(inputs)
         return [self._bound(text, sent) for (_, text), sent in zip(pieces, inputs, strict=True)]
 
     def _bound(self, text: str, sent: str) -> int:

@@ -1,17 +1,20 @@
 """What every step of a run needs to know: plain values, no clients, no keys."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tierloom.checkpoint import Checkpoint
 from tierloom.collection import Collection
+from tierloom.manifest import Manifest
 from tierloom.shards.schema import ShardSchema
+from tierloom.stores.store import Store
+from tierloom.versions import read_checkpoint
 from transforms.reading.records import Fields
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run over one collection. `base` is the version that it compares its documents with; None for a stream,
-    which compares with the newest there is.
+    """One run over one generation of a collection. `base` is the version that it compares its documents with; None for
+    a stream, which compares with the newest there is.
 
     A `retry` sends the open dead letters of the base through again. `concurrency` bounds the requests in
     flight of one worker; `progress` is a local folder for progress notes, or None where nobody watches.
@@ -32,3 +35,18 @@ class Job:
     def schema(self) -> ShardSchema:
         space = self.checkpoint.space
         return ShardSchema(self.checkpoint.fingerprint, space.dimensions, self.collection.prefix_dimensions)
+
+    @property
+    def fingerprint(self) -> str:
+        """That of its checkpoint: it names the generation."""
+        return self.checkpoint.fingerprint
+
+    def of(self, generation: Manifest, store: Store) -> "Job":
+        """The same run over the generation that is in front of a version."""
+        checkpoint = read_checkpoint(store, generation.checkpoint)
+        return replace(self, checkpoint=checkpoint, collection=generation.collection)
+
+    def cuts_like(self, other: "Job") -> bool:
+        """Whether its documents have the same chunks, but for what their models are sent."""
+        mine, its = self.collection.chunking, other.collection.chunking
+        return mine.as_cut_by(self.checkpoint) == its.as_cut_by(other.checkpoint)

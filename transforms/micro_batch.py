@@ -5,10 +5,10 @@ model's connections, the shards that are live.
 """
 
 from tierloom.run_report import RunReport
-from transforms.base import open_shards
 from transforms.bundle import ShardSteps, Span
 from transforms.job import Job
 from transforms.publishing.outcome import CursorMove
+from transforms.publishing.publisher import OpenGenerations
 from transforms.publishing.steps import PublishSteps
 from transforms.streams.stream import Batch
 
@@ -19,7 +19,7 @@ class MicroBatches:
     def __init__(self, job: Job) -> None:
         """`job` has no fixed base: each batch is compared with the newest version. Raises as the steps' setups do."""
         self._make = ShardSteps(job)
-        self._publish = PublishSteps(job, open_shards(job.store))
+        self._publish = PublishSteps(job, OpenGenerations(job.store, with_bases=True))
 
     def publish(self, batch: Batch, run: str, cursor: CursorMove | None) -> RunReport:
         """Publish a batch, and the position of its source with it, as the run `run`.

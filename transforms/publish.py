@@ -14,30 +14,29 @@ from transforms.base import retried_letters
 from transforms.elements import Tally
 from transforms.job import Job
 from transforms.merge import MergedShard, Settled
-from transforms.publishing.outcome import CursorMove, Outcome
+from transforms.publishing.outcome import Made, Outcome
 from transforms.publishing.publisher import Publisher
 from transforms.timing import stopwatch
 
 
-class PublishDoFn(beam.DoFn):
-    """(everything a run made) -> RunReport. Idempotent: a run is published once.
+class GatherDoFn(beam.DoFn):
+    """(everything a run made of a generation) -> Made."""
 
-    The element is the move of a stream's cursor, if a stream's it is.
-    """
-
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, part: range | None = None) -> None:
+        """`part` are the keys that the run goes through, if it builds the generation."""
         self._job = job
+        self._part = part
 
     def process(  # one side input for each thing that a version is made of
         self,
-        cursor: CursorMove | None,
+        _: object,
         merged: Sequence[MergedShard],
         indexes: Iterable[IndexShard],
         letters: Iterable[DeadLetters],
         tallies: Iterable[Tally],
         files: Iterable[tuple[SeenFile, ...]],
         settled: Settled,
-    ) -> Iterator[RunReport]:
+    ) -> Iterator[Made]:
         with stopwatch("publish"):
             stored = ObjectFiles(open_store(self._job.store))
             outcome = Outcome(
@@ -46,10 +45,20 @@ class PublishDoFn(beam.DoFn):
                 letters=tuple(read_letters(letters, stored)),
                 retried=retried_letters(self._job),
                 files=tuple(file for some in files for file in some),
-                cursor=cursor,
             )
             shards = [one.shard for one in sorted(merged, key=lambda one: one.place)]
-            report = Publisher(self._job, outcome, shards, sorted(indexes, key=_index_order)).publish()
+        yield Made(self._job.fingerprint, outcome, shards, sorted(indexes, key=_index_order), self._part)
+
+
+class PublishDoFn(beam.DoFn):
+    """(what a run made of each generation) -> RunReport. Idempotent: a run is published once."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def process(self, _: object, made: Sequence[Made]) -> Iterator[RunReport]:
+        with stopwatch("publish"):
+            report = Publisher(self._job, made).publish()
         yield report
 
 

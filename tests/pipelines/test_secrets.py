@@ -116,7 +116,7 @@ def test_the_job_graph_does_not_hold_the_key(store: Path, monkeypatch: pytest.Mo
     for compressor in (cloudpickle_pickler.bz2, cloudpickle_pickler.zlib):
         monkeypatch.setattr(compressor, "compress", _recording(compressor.compress, pickled))
     pipeline = beam.Pipeline(options=split_arguments([])[1])
-    _ = pipeline | beam.Create([]) | Ingest(job_of(store))
+    _ = pipeline | beam.Create([]) | Ingest([job_of(store)])
     graph = pipeline.to_runner_api().SerializeToString()
     assert b"write vector shards" in graph
     assert sum(KEY_VARIABLE.encode() in data for data in pickled) > 5

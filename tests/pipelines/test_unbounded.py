@@ -26,6 +26,7 @@ from tierloom.document import Deletion, Document, Origin
 from tierloom.errors import InputError
 from tierloom.stores.opening import open_store
 from transforms.bundle import BundleOutcome, ShardSteps, Span
+from transforms.elements import ShardReceipt
 from transforms.job import Job
 from transforms.publish_window import PublishWindowDoFn
 from transforms.publishing.stream_position import Taken
@@ -315,11 +316,17 @@ def test_a_span_has_the_same_shards_whatever_its_bundle_holds(endpoint: Endpoint
     one, two = (Span((put(id_, 1),), "0", 0, at, at + 1) for at, id_ in enumerate("ab"))
     [together] = outcomes_of_bundle(store, one, two)
     apart = outcomes_of(store, two, one)
-    shards = {receipt.shard.path for receipt in together.receipts}
-    assert shards == {receipt.shard.path for outcome in apart for receipt in outcome.receipts}
+    again = [receipt for outcome in apart for receipt in receipts_of(outcome)]
+    shards = {receipt.shard.path for receipt in receipts_of(together)}
+    assert shards == {receipt.shard.path for receipt in again}
     assert len(shards) == 2
-    assert all(receipt.found for outcome in apart for receipt in outcome.receipts)
+    assert all(receipt.found for receipt in again)
     assert sum(endpoint.billed.values()) == 2
+
+
+def receipts_of(outcome: BundleOutcome) -> tuple[ShardReceipt, ...]:
+    [part] = outcome.parts.values()
+    return part.receipts
 
 
 def outcomes_of_bundle(store: Path, *spans: Span) -> list[BundleOutcome]:

@@ -27,7 +27,7 @@ from transforms.embed import EmbedDoFn
 from transforms.inline import Aside, InlineStep, aside
 from transforms.job import Job
 from transforms.merge import MergeDoFn, SettleDoFn
-from transforms.publish import PublishDoFn
+from transforms.publish import GatherDoFn, PublishDoFn
 from transforms.quantize import QuantizeDoFn
 from transforms.read import ReadDoFn, split_of_letter
 from transforms.reading.records import Fields
@@ -65,8 +65,9 @@ def run_directly(job: Job, splits: Sequence[Split]) -> RunReport:
     built = drive(BuildIndexShardDoFn(job), drive(PlanIndexesDoFn(job), [None], merged)[MAIN])
     verified = drive(VerifyDoFn(job), built[MAIN])[MAIN]
     tallies = read["tally"] + compared["tally"] + (again["tally"] if job.retry else [])
-    made = (merged, verified, parts, tallies, read["files"], settled["settled"][0])
-    published = drive(PublishDoFn(job), [None], *made)
+    sides = (merged, verified, parts, tallies, read["files"], settled["settled"][0])
+    made = drive(GatherDoFn(job), [None], *sides)[MAIN]
+    published = drive(PublishDoFn(job), [None], made)
     report: RunReport = published[MAIN][0]
     return report
 

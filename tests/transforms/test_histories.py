@@ -40,7 +40,7 @@ from tests.transforms.runs import Refusing, head_of, ingest_job, small_collectio
 from tierloom.collection import Tier
 from tierloom.document import Deletion, Document, Origin
 from tierloom.stores.opening import open_store
-from transforms.base import _bases
+from transforms.base import _bases, _versions
 from transforms.micro_batch import MicroBatches
 from transforms.streams.stream import Batch, Change
 
@@ -129,6 +129,7 @@ class Collections(RuleBasedStateMachine):
             self.batches.close()
         self.batches = None
         _bases.cache_clear()
+        _versions.cache_clear()
 
     def _step(self, work: Callable[[], object], crash: tuple[int, bool] | None, after: State) -> None:
         """Do it, or crash in the midst of it; then what is there is as before or as after it, and it is done again."""

@@ -54,7 +54,7 @@ def _bytes(chunking: Chunking) -> Splitters:
     return Splitters(
         TextSplitter.from_callback(utf8_length, *limits),
         MarkdownSplitter.from_callback(utf8_length, *limits),
-        lambda texts: [utf8_length(text) for text in texts],
+        _utf8_lengths,
     )
 
 
@@ -71,6 +71,15 @@ def _huggingface(tokenizer: str, path: str, chunking: Chunking) -> Splitters:
         MarkdownSplitter.from_huggingface_tokenizer(loaded.tokenizer, *limits),
         loaded.count,
     )
+
+
+def open_count(tokenizer: str) -> Count:
+    """Upper bounds of the tokens of texts that were cut by another tokenizer. Raises as `open_splitters`."""
+    return open_splitters(tokenizer, Chunking()).count or _utf8_lengths
+
+
+def _utf8_lengths(texts: Sequence[str]) -> list[int]:
+    return [utf8_length(text) for text in texts]
 
 
 def utf8_length(text: str) -> int:

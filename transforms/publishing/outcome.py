@@ -1,9 +1,10 @@
 """What a run did before it met the head."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tierloom.dead_letter import UNREADABLE, DeadLetter
+from tierloom.manifest import IndexShard, VectorShard
 from tierloom.seen_files import SeenFile
 from transforms.elements import Tally
 from transforms.merge import Settled
@@ -24,8 +25,11 @@ class CursorMove:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`letters` holds each dead letter as often as its document or chunk came in; `retried` are those that the
-    run sent through again; `files` those that it read to their end, or found to be no more."""
+    """What became of the events of a run in one generation.
+
+    `letters` holds each dead letter as often as its document or chunk came in; `retried` are those that the run sent
+    through again; `files` those that it read to their end, or found to be no more.
+    """
 
     tally: Tally
     settled: Settled
@@ -49,3 +53,15 @@ class Outcome:
     def repeated_records(self) -> int:
         """How often a record came in dead again."""
         return sum(letter.chunk is None for letter in self.letters) - len(self.records)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a run made of one generation, named by the fingerprint of its checkpoint: merged vector shards, and index
+    shards over them. `part` are the keys that it went through, if it builds the generation."""
+
+    checkpoint: str
+    outcome: Outcome
+    merged: Sequence[VectorShard] = ()
+    indexes: Sequence[IndexShard] = ()
+    part: range | None = None

@@ -1,73 +1,65 @@
-"""A run, ready to be published: who wins against what is live is decided here, and one manifest says so."""
+"""A run, ready to be published: it meets whatever head there is, and one manifest says what became of it."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from index_builder.build import IndexTask, build_index_shard, plan_index_tasks
-from index_builder.gate.recall_gate import RecallGate
-from index_builder.verify import verify_index_shard
-from tierloom.collection import Tier
-from tierloom.column_files import ColumnFiles
 from tierloom.commit import commit, now, writer
-from tierloom.manifest import IndexShard, Manifest, RunRecord, VectorShard
+from tierloom.errors import GenerationsChanged
+from tierloom.manifest import Manifest, RunRecord
 from tierloom.run_report import RunReport, store_report
-from tierloom.seen_files import SeenFile
-from tierloom.settle import Verdict, settle
-from tierloom.shards.live import LiveShard, at_once
-from tierloom.shards.live_shards import LiveShards
 from tierloom.stores.opening import open_store
-from tierloom.stores.store import Store
-from tierloom.storing import with_dead_rows
-from tierloom.tombstones import Tombstones
+from transforms.base import open_shards
 from transforms.job import Job
-from transforms.publishing.accounting import history_counts, run_counts
-from transforms.publishing.letter_changes import LetterChanges, Sides, change_letters
-from transforms.publishing.outcome import Outcome
+from transforms.publishing.generation_step import Changed, GenerationStep, OpenGeneration, only_deletions
+from transforms.publishing.outcome import Made
 from transforms.publishing.remembering import newly_seen, remember_deletions, remember_files, with_cursor
+
+
+class OpenGenerations(dict[str, OpenGeneration]):
+    """What is open of each generation of a collection, by checkpoint, from run to run."""
+
+    def __init__(self, url: str, with_bases: bool = False) -> None:
+        """`with_bases` shares what the bases of this process have open: for who works in one thread."""
+        self._url = url
+        self._with_bases = with_bases
+
+    def __missing__(self, checkpoint: str) -> OpenGeneration:
+        shards = open_shards(self._url, checkpoint) if self._with_bases else None
+        self[checkpoint] = OpenGeneration(open_store(self._url), shards)
+        return self[checkpoint]
 
 
 class Publisher:
     """One run, ready to be published on top of whatever head it meets."""
 
-    def __init__(
-        self,
-        job: Job,
-        outcome: Outcome,
-        merged: Sequence[VectorShard],
-        indexes: Sequence[IndexShard],
-        shards: LiveShards | None = None,
-        gate: RecallGate | None = None,
-    ) -> None:
-        """`shards` are what the publisher of the run before had open, `gate` what it measured."""
+    def __init__(self, job: Job, made: Sequence[Made], opened: OpenGenerations | None = None) -> None:
+        """`made` has what the run made, of each generation that it knew. `opened` is what the publisher of the run
+        before had open."""
         self._job = job
-        self._outcome = outcome
-        self._merged = merged
-        self._indexes = indexes
+        self._made = {one.checkpoint: one for one in made}
         self._store = open_store(job.store)
-        self._shards = shards or LiveShards(ColumnFiles(self._store))
-        self._files = self._shards.files
-        self._gate = gate or RecallGate(self._files)
+        self._opened = opened or OpenGenerations(job.store)
         self._record = RunRecord(run=job.run, command=job.command)
-        self._seen: list[SeenFile] = []
+        self._records: tuple[RunRecord, ...] = (self._record,)
 
     def publish(self) -> RunReport:
         """Commit a new version if there is anything new; say what became of the run.
 
         Raises `AccountingError` when documents in and out do not add up, `SourceHeld` when another stream moved the
-        cursor that this one was to move, `BelowFloor` when a tier does not find what it should: then nothing is
-        published.
+        cursor that this one was to move, `BelowFloor` when a tier does not find what it should, `GenerationsChanged`
+        when the collection has moved to other checkpoints since: then nothing is published.
         """
         head = commit(self._store, self._successor)
         published = head.run.run == self._job.run
+        records = tuple(each.run for each in head.generations) if published else self._records
         report = RunReport(
-            record=head.run if published else self._record,
+            record=records[0],
+            other=records[1] if len(records) > 1 else None,
             version=head.version,
             published=published,
-            gate_seconds=head.gate.seconds if published and head.gate else 0.0,
+            gate_seconds=sum(each.gate.seconds for each in head.generations if each.gate) if published else 0.0,
         )
         store_report(report, self._store)
         return report
@@ -75,104 +67,87 @@ class Publisher:
     def _successor(self, head: Manifest) -> Manifest | None:
         if head.run.run == self._job.run:
             return None
-        # A shard that the head has already (another run made the same one) comes in again, and loses every row.
-        shards = self._shards.of(head, self._merged)
-        existing, incoming = shards[: len(head.vector_shards)], shards[len(head.vector_shards) :]
-        tombstones = Tombstones(head.tombstones, self._files)
-        verdict = settle(existing, incoming, self._outcome.settled.deletions, tombstones)
-        letters = change_letters(self._outcome, head, _sides(existing, shards, tombstones, verdict), self._files)
-        self._record = self._describe_run(verdict)
-        moved = with_cursor(head, self._outcome.cursor) != head.cursors
-        self._seen = newly_seen(head, self._job.base, self._outcome.seen, self._files)
-        if not (_changes(verdict) or letters.changed or self._seen or moved):
+        first = self._first(head)
+        changes = self._changes(head)
+        self._records = tuple(change.generation.run for change in changes)
+        files = self._opened[head.checkpoint].shards.files
+        seen = newly_seen(head, self._job.base, first.outcome.seen, files)
+        cursors = with_cursor(head, first.outcome.cursor)
+        if not (any(change.is_news for change in changes) or seen or cursors != head.cursors):
             return None
-        return self._gate.measured(self._next_manifest(head, existing, incoming, verdict, letters), head)
-
-    def _describe_run(self, verdict: Verdict) -> RunRecord:
-        settled = self._outcome.settled
-        return RunRecord(
-            run=self._job.run,
-            command=self._job.command,
-            documents=run_counts(self._outcome, verdict),
-            added=verdict.live - verdict.replaced,
-            changed=verdict.replaced,
-            removed=verdict.removed,
-            embedded_chunks=settled.embedded,
-            copied_chunks=settled.copied,
-            found_chunks=settled.found,
-            dead_letters=len({letter.letter_id for letter in self._outcome.letters}),
-            tokens=settled.tokens,
-        )
-
-    def _next_manifest(
-        self,
-        head: Manifest,
-        existing: Sequence[LiveShard],
-        incoming: Sequence[LiveShard],
-        verdict: Verdict,
-        letters: LetterChanges,
-    ) -> Manifest:
-        stored = self._with_dead_rows(existing, verdict.dead[: len(existing)])
-        added = self._added(head, incoming, verdict)
-        return msgspec.structs.replace(
+        proposal = msgspec.structs.replace(
             head,
             version=head.version + 1,
             created=now(),
             writer=writer(),
-            run=self._record,
-            vector_shards=(*stored, *added),
-            index_shards=(*head.index_shards, *self._indexes_of(added, head)),
-            dead_letters=letters.store(self._job.run, self._store),
-            documents=history_counts(head.documents, self._outcome, verdict, letters.counts),
-            tombstones=remember_deletions(head, verdict.deletions, self._files),
-            files=remember_files(head, self._seen, self._files),
-            cursors=with_cursor(head, self._outcome.cursor),
+            tombstones=remember_deletions(head, _together(changes), files),
+            files=remember_files(head, seen, files),
+            cursors=cursors,
+        )
+        for change in changes:
+            proposal = proposal.with_generation(change.generation)
+        return self._measured(proposal, head)
+
+    def _first(self, head: Manifest) -> Made:
+        """What the run made of the first generation that it knew. Raises `GenerationsChanged` if it knew none."""
+        for checkpoint in head.checkpoints:
+            if (made := self._made.get(checkpoint)) is not None:
+                return made
+        raise GenerationsChanged(
+            f"the collection is of checkpoint {' and '.join(head.checkpoints)} now, and this run began when it was of "
+            f"{' and '.join(self._made)}; nothing was published, run it again"
         )
 
-    def _added(self, head: Manifest, incoming: Sequence[LiveShard], verdict: Verdict) -> list[VectorShard]:
-        """The vector shards that the head lacks; none when nothing of them would live."""
-        if not (verdict.live or verdict.completed):
-            return []
-        there = {shard.path for shard in head.vector_shards}
-        stored = self._with_dead_rows(incoming, verdict.dead[len(head.vector_shards) :])
-        return [shard for shard in stored if shard.path not in there]
+    def _changes(self, head: Manifest) -> list[Changed]:
+        """Of each generation. Which deletions hold is decided by the one in front, if the run knew it: another one may
+        lack documents still."""
+        front, *others = head.generations
+        decided = self._changed(front, self._made.get(front.checkpoint))
+        changes = [decided]
+        for generation in others:
+            made = self._made.get(generation.checkpoint)
+            if front.checkpoint in self._made and (made or decided.deletions):
+                made = only_deletions(decided.deletions, made, generation.checkpoint)
+            changes.append(self._changed(generation, made))
+        return changes
 
-    def _with_dead_rows(self, shards: Sequence[LiveShard], dead: Sequence[NDArray[np.int64]]) -> list[VectorShard]:
-        return at_once(partial(_with_dead_rows, store=self._store), shards, dead)
+    def _changed(self, generation: Manifest, made: Made | None) -> Changed:
+        changed = GenerationStep(self._record, self._store, self._opened[generation.checkpoint]).on(generation, made)
+        reached = self._reached(generation)
+        return Changed(
+            msgspec.structs.replace(changed.generation, reached=reached),
+            changed.is_news or reached != generation.reached,
+            changed.deletions,
+        )
 
-    def _indexes_of(self, added: Sequence[VectorShard], head: Manifest) -> list[IndexShard]:
-        """Index shards that cover these vector shards, and no others, in every tier of the head."""
-        return [index for tier in head.collection.tiers for index in self._indexes_in(tier, added)]
+    def _reached(self, generation: Manifest) -> int:
+        """How far the building of a generation is after this run."""
+        parts = [one.part for one in self._made.values() if one.part]
+        if not parts:
+            behind = generation.checkpoint not in self._made and any(one.merged for one in self._made.values())
+            # A run that began before the generation did brought it nothing: whoever builds it looks at all of it again.
+            return 0 if behind else generation.reached
+        made = self._made.get(generation.checkpoint)
+        if made and made.part and made.part.start <= generation.reached:
+            return max(generation.reached, made.part.stop)
+        return generation.reached
 
-    def _indexes_in(self, tier: Tier, added: Sequence[VectorShard]) -> list[IndexShard]:
-        """Of one tier. What the run did not build is built now: the tier was added while it lasted, or the head got
-        some of its vector shards from elsewhere, and what was built together with them is of no use any more."""
-        paths = {shard.path for shard in added}
-        whole = [index for index in self._indexes if index.tier == tier.name and paths.issuperset(index.vector_shards)]
-        covered = {path for index in whole for path in index.vector_shards}
-        bare = [shard for shard in added if shard.path not in covered]
-        tasks = plan_index_tasks([tier], bare, self._job.collection.sizes.index_shard_rows)
-        return [*whole, *(self._build(task) for task in tasks)]
-
-    def _build(self, task: IndexTask) -> IndexShard:
-        index = build_index_shard(task, self._store)
-        verify_index_shard(index, task.vector_shards, self._files)
-        return index
-
-
-def _changes(verdict: Verdict) -> bool:
-    """Whether any row or any remembered deletion is news."""
-    return bool(verdict.live or verdict.completed or verdict.removed or verdict.deletions)
-
-
-def _sides(existing: list[LiveShard], every: list[LiveShard], tombstones: Tombstones, verdict: Verdict) -> Sides:
-    def deleted_after(document_id: str) -> int | None:
-        return verdict.deletions.get(document_id, tombstones.sequence_of(document_id))
-
-    return Sides(existing, tombstones.sequence_of, every, deleted_after)
+    def _measured(self, proposal: Manifest, head: Manifest) -> Manifest:
+        """With the gate of each generation that is complete. Below its floor the one in front is not published, and
+        none is completed; one that is only kept current is not promoted then."""
+        for place, checkpoint in enumerate(proposal.checkpoints):
+            generation, before = proposal.of(checkpoint), head.of(checkpoint)
+            refuse = place == 0 or not before.is_complete
+            measured = msgspec.structs.replace(generation, gate=None)
+            if generation.is_complete:
+                measured = self._opened[checkpoint].gate.measured(generation, before, refuse)
+            proposal = proposal.with_generation(measured.own)
+        return proposal
 
 
-def _with_dead_rows(shard: LiveShard, dead: NDArray[np.int64], store: Store) -> VectorShard:
-    if not len(dead):
-        return shard.stored
-    return with_dead_rows(shard.stored, np.union1d(np.flatnonzero(~shard.alive), dead), store)
+def _together(changes: Sequence[Changed]) -> Mapping[str, int]:
+    deletions: defaultdict[str, int] = defaultdict(int)
+    for change in changes:
+        for document_id, sequence in change.deletions.items():
+            deletions[document_id] = max(sequence, deletions[document_id])
+    return deletions

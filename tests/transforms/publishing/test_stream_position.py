@@ -15,7 +15,7 @@ FIRST = 100
 
 
 def outcome_of(*passed: Passed) -> BundleOutcome:
-    return BundleOutcome("b", Tally(), (), (), (), passed)
+    return BundleOutcome("b", Tally(), {}, (), passed)
 
 
 def passed(start: int, stop: int, partition: str = "0") -> Passed:
