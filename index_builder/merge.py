@@ -20,6 +20,7 @@ from tierloom.object_files import ObjectFiles
 from tierloom.shards import deletion_vector
 from tierloom.shards.columns import ShardColumns
 from tierloom.shards.schema import ROW_GROUP_ROWS, VARIABLE
+from tierloom.shards.text_groups import TextGroups
 from tierloom.shards.writer import Rows, ShardWriter, writing
 from tierloom.stores.store import Store
 from tierloom.storing import describe_vector_shard, store_vector_shard
@@ -126,13 +127,13 @@ def _order(shards: Sequence[ShardColumns], dead: Sequence[bytes]) -> _Order:
 
 
 def _copy(shards: Sequence[ShardColumns], order: _Order, writer: ShardWriter) -> None:
-    texts = [_Texts(shard) for shard in shards]
+    texts = [TextGroups(shard) for shard in shards]
     for start in range(0, len(order.row), ROW_GROUP_ROWS):
         end = start + ROW_GROUP_ROWS
         writer.append(_rows(shards, texts, _Order(order.shard[start:end], order.row[start:end])))
 
 
-def _rows(shards: Sequence[ShardColumns], texts: Sequence["_Texts"], part: _Order) -> Rows:
+def _rows(shards: Sequence[ShardColumns], texts: Sequence[TextGroups], part: _Order) -> Rows:
     """One row group of the merged shard."""
     by_shard = np.lexsort((part.row, part.shard))
     place = np.argsort(by_shard)
@@ -143,25 +144,3 @@ def _rows(shards: Sequence[ShardColumns], texts: Sequence["_Texts"], part: _Orde
         for name in shards[0].schema.widths
     }
     return Rows(**fixed, **{name: described[name] for name in VARIABLE})
-
-
-class _Texts:
-    """The variable-width columns of a shard that is read from its first row to its last: no row group is decoded
-    twice, and one is held."""
-
-    def __init__(self, shard: ShardColumns) -> None:
-        self._shard = shard
-        self._number = -1
-        self._table = pa.table({})
-
-    def read(self, rows: NDArray[np.int64]) -> pa.Table:
-        """Those rows (ascending)."""
-        groups = rows // ROW_GROUP_ROWS
-        return pa.concat_tables([self._taken(number, rows[groups == number]) for number in np.unique(groups).tolist()])
-
-    def _taken(self, number: int, rows: NDArray[np.int64]) -> pa.Table:
-        begin = number * ROW_GROUP_ROWS
-        if number != self._number:
-            end = min(begin + ROW_GROUP_ROWS, self._shard.rows)
-            self._number, self._table = number, self._shard.read(VARIABLE, np.arange(begin, end))
-        return self._table.take(pa.array(rows - begin))

@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "init": "Create a collection: its model, tiers and chunking.",
     "ingest": "Embed documents and publish a new version.",
     "stream": "Follow a source and publish its changes as they come.",
+    "reembed": "Build a second generation with another model, beside the one that serves.",
     "search": "Ask a collection a question.",
     "show": "Show what is live in a version.",
     "verify": "Check every object of a version.",

@@ -69,57 +69,53 @@ class Ingest(beam.PTransform):
     """
 
     def __init__(
-        self, jobs: Sequence[Job], deletions: tuple[Deletion, ...] = (), gone: tuple[SeenFile, ...] = ()
+        self,
+        jobs: Sequence[Job],
+        deletions: tuple[Deletion, ...] = (),
+        gone: tuple[SeenFile, ...] = (),
+        compare_each: bool = False,
     ) -> None:
-        """The same run over each generation: what changed is told by the first. `deletions`, and files that are
-        `gone`, are what no split can tell."""
+        """The same run over each generation. What changed is told by the first one, unless each is to be compared with:
+        another one may lack more. `deletions`, and files that are `gone`, are what no split can tell."""
         super().__init__()
         self._jobs = jobs
+        self._compare_each = compare_each
         self._missing = (deletions, gone)
         register_block_coder()
 
     def expand(self, splits: Any) -> Any:
-        start = splits.pipeline | "start" >> beam.Create([None], reshuffle=False)
-        changed, common = self._changed_in(splits)
-        if any(self._missing):
-            common = common.and_of(self._missing_in(start))
-        made = [
-            start | _label("publishable", job) >> Publishable(job, common.and_of(*own))
-            for job, own in self._shards_of(changed, start)
-        ]
         first = self._jobs[0]
+        start = splits.pipeline | "start" >> beam.Create([None], reshuffle=False)
+        read = splits | "read" >> beam.ParDo(ReadDoFn(first)).with_outputs("letters", "tally", "files", main="events")
+        told = Outputs(letters=(read.letters,), tallies=(read.tally,), files=(read.files,))
+        if any(self._missing):
+            told = told.and_of(self._missing_in(start))
+        made = [
+            splits.pipeline | _label("publishable", job) >> Publishable(job, told.and_of(*outputs))
+            for job, outputs in self._shards_of(read.events, start)
+        ]
         together = made | "of all generations" >> beam.Flatten()
         return start | "publish" >> beam.ParDo(PublishDoFn(first), AsList(together))
 
-    def _changed_in(self, splits: Any) -> tuple[Any, Outputs]:
-        """The documents that changed, and what else the splits tell."""
-        job = self._jobs[0]
-        read = splits | "read" >> beam.ParDo(ReadDoFn(job)).with_outputs("letters", "tally", "files", main="events")
-        compare = beam.ParDo(CompareDoFn(job)).with_outputs("deletions", "tally", main="changed")
-        compared = read.events | "compare" >> compare
-        told = Outputs(
-            deletions=(compared.deletions,),
-            letters=(read.letters,),
-            tallies=(read.tally, compared.tally),
-            files=(read.files,),
-        )
-        return compared.changed, told
-
-    def _shards_of(self, changed: Any, start: Any) -> Iterator[tuple[Job, list[Outputs]]]:
+    def _shards_of(self, events: Any, start: Any) -> Iterator[tuple[Job, list[Outputs]]]:
         """One fused stage: a worker takes a split from its bytes to its vector shards. Nothing may be flattened on
         the way: a runner may store whole what flows through a Flatten, and FnApiRunner does."""
         first = self._jobs[0]
-        cut = changed | "chunk" >> beam.ParDo(ChunkDoFn(first)).with_outputs("letters", main="chunks")
+        decided = events | "compare" >> _compare(first)
+        cut = decided.changed | "chunk" >> _chunk(first)
         for job in self._jobs:
-            chunks, letters = cut.chunks, cut.letters
-            if job is not first and job.cuts_like(first):
+            compared, own = decided, cut
+            if job is not first and self._compare_each:
+                compared = events | _label("compare", job) >> _compare(job)
+                own = compared.changed | _label("chunk", job) >> _chunk(job)
+            elif not job.cuts_like(first):
+                own = decided.changed | _label("chunk", job) >> _chunk(job)
+            chunks = own.chunks
+            if own is cut and job is not first:
                 chunks = cut.chunks | _label("rephrase", job) >> beam.ParDo(RephraseDoFn(job))
-            elif job is not first:
-                chunk = beam.ParDo(ChunkDoFn(job)).with_outputs("letters", main="chunks")
-                own = changed | _label("chunk", job) >> chunk
-                chunks, letters = own.chunks, own.letters
             receipts, refused = chunks | _label("vector shards", job) >> VectorShards(job)
-            outputs = [Outputs(receipts=(receipts,), letters=(letters, refused))]
+            told = Outputs(deletions=(decided.deletions,), letters=(own.letters,), tallies=(compared.tally,))
+            outputs = [told, Outputs(receipts=(receipts,), letters=(refused,))]
             yield job, [*outputs, self._retried(start, job)] if job.retry else outputs
 
     def _missing_in(self, start: Any) -> Outputs:
@@ -135,9 +131,10 @@ class Ingest(beam.PTransform):
 
 
 class Publishable(beam.PTransform):
-    """One impulse -> Made, of one generation.
+    """The start of a pipeline -> Made, of one generation.
 
-    Descriptors only: the small shards of the run become large ones, and those index shards."""
+    Descriptors only: the small shards of the run become large ones, and those index shards.
+    """
 
     def __init__(self, job: Job, outputs: Outputs, part: range | None = None) -> None:
         """`part` are the keys that the run goes through, if it builds the generation."""
@@ -146,8 +143,10 @@ class Publishable(beam.PTransform):
         self._outputs = outputs
         self._part = part
 
-    def expand(self, start: Any) -> Any:
+    def expand(self, begin: Any) -> Any:
         job = self._job
+        # An impulse for each generation: with one for all, FnApiRunner fuses steps that wait for each other for ever.
+        start = begin | "start" >> beam.Create([None], reshuffle=False)
         flat = {
             kind: some | f"all {kind}" >> beam.Flatten(pipeline=start.pipeline)
             for kind, some in self._outputs._asdict().items()
@@ -163,6 +162,14 @@ class Publishable(beam.PTransform):
         sides = (AsList(side) for side in (merged, verified, stored, flat["tallies"], flat["files"]))
         gather = beam.ParDo(GatherDoFn(job, self._part), *sides, AsSingleton(settled.settled))
         return start | "gather" >> gather
+
+
+def _compare(job: Job) -> Any:
+    return beam.ParDo(CompareDoFn(job)).with_outputs("deletions", "tally", main="changed")
+
+
+def _chunk(job: Job) -> Any:
+    return beam.ParDo(ChunkDoFn(job)).with_outputs("letters", main="chunks")
 
 
 def _label(step: str, job: Job) -> str:

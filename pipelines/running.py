@@ -3,7 +3,7 @@
 import logging
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -94,10 +94,21 @@ def run(job: Job, work: Work, options: PipelineOptions) -> Ran:
     if work.is_none and not job.retry:
         return Ran(_nothing_done(job), {})
     total = sum(split.bytes for split in work.splits)
-    with TemporaryDirectory(prefix="tierloom-progress-") as folder, ProgressDisplay(Path(folder), total):
-        watched = replace(job, progress=folder)
-        with quiet_beam(), _held(job):
-            result = _run_pipeline(watched, work, options)
+    return run_watched(job, lambda watched, pipeline: _ingest(watched, work, pipeline), total, options)
+
+
+def run_watched(job: Job, make: Callable[[Job, beam.Pipeline], None], total: int, options: PipelineOptions) -> Ran:
+    """Run what `make` puts into a pipeline, showing progress towards `total` bytes, and wait for the end. Raises as
+    `run`."""
+    with (
+        TemporaryDirectory(prefix="tierloom-progress-") as folder,
+        ProgressDisplay(Path(folder), total),
+        quiet_beam(),
+        _held(job),
+    ):
+        pipeline = new_pipeline(options)
+        make(replace(job, progress=folder), pipeline)
+        result = run_to_end(pipeline)
     return Ran(read_report(job.run, open_store(job.store)), _seconds(result))
 
 
@@ -116,12 +127,10 @@ def _nothing_done(job: Job) -> RunReport:
     return report
 
 
-def _run_pipeline(job: Job, work: Work, options: PipelineOptions) -> PipelineResult:
-    pipeline = new_pipeline(options)
+def _ingest(job: Job, work: Work, pipeline: beam.Pipeline) -> None:
     # Small descriptions of where to read; the shuffle spreads them over the workers.
     plan = pipeline | "splits" >> beam.Create(list(enumerate(work.splits)), reshuffle=True)
     _ = plan | "ingest" >> Ingest(generation_jobs(job), work.deletions, work.gone)
-    return run_to_end(pipeline)
 
 
 def run_to_end(pipeline: beam.Pipeline) -> PipelineResult:

@@ -1,12 +1,13 @@
 """The end of a run, for people and for machines."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from pipelines.commands.tables import size, table
 from tierloom.gate import Gate
-from tierloom.manifest import DocumentCounts, Manifest
+from tierloom.manifest import DocumentCounts, Manifest, RunRecord
 from tierloom.run_report import RunReport
 
 # In the order of the flow; what the workers report besides comes after.
@@ -23,6 +24,8 @@ _STEPS = (
     "verify",
     "publish",
 )
+
+_NOTHING = RunRecord(run="", command="")
 
 
 def summary(report: RunReport, manifest: Manifest, seconds: dict[str, float], elapsed: float) -> dict[str, Any]:
@@ -52,6 +55,17 @@ def tier_bytes(manifest: Manifest, tier: str) -> dict[str, int]:
         "index_shards": len(shards),
         "bytes": sum(shard.bytes + (shard.aliases.bytes if shard.aliases else 0) for shard in shards),
     }
+
+
+def total_record(records: Sequence[RunRecord], command: str) -> RunRecord:
+    """What several runs did together."""
+    numbers = [field for field in RunRecord.__struct_fields__ if isinstance(getattr(_NOTHING, field), int)]
+    sums = {field: sum(getattr(record, field) for record in records) for field in numbers}
+    documents = {
+        field: sum(getattr(record.documents, field) for record in records) for field in DocumentCounts.__struct_fields__
+    }
+    run = records[-1].run if records else ""
+    return RunRecord(run=run, command=command, documents=DocumentCounts(**documents), **sums)
 
 
 def summary_table(values: dict[str, Any], store: str) -> str:

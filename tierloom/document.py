@@ -15,13 +15,19 @@ class Origin:
     """Where a document was read: an absolute path, a `gs://` name or a stream, and the record in it.
 
     `offset` and `length` count bytes, or rows of a Parquet file; `length` is None for the rest of the source.
-    `record` is there if the source cannot be read again.
+    `record` is there if the source cannot be read again; `stored_key` if all that is known of it is its `key`.
     """
 
     source: str
     offset: int = 0
     length: int | None = None
     record: KeptRecord | None = None
+    stored_key: int | None = None
+
+    @property
+    def key(self) -> int:
+        """The hash of the source's name, by which the documents that came from it are found again."""
+        return source_key(self.source) if self.stored_key is None else self.stored_key
 
 
 @dataclass(frozen=True, slots=True)

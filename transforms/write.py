@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from tierloom import names
-from tierloom.document import CONTENT_HASH_BYTES, Chunk, document_key, source_key
+from tierloom.document import CONTENT_HASH_BYTES, Chunk, document_key
 from tierloom.shards.schema import ShardSchema
 from tierloom.shards.writer import Rows, writing
 from tierloom.stores.opening import open_store
@@ -60,7 +60,7 @@ def _rows(
         text=pa.array([chunk.text for chunk in chunks]),
         metadata=pa.array([chunk.metadata for chunk in chunks]),
         key=keys,
-        source=np.array([source_key(chunk.origin.source) for chunk in chunks], dtype=np.uint64),
+        source=np.array([chunk.origin.key for chunk in chunks], dtype=np.uint64),
         content_hash=np.frombuffer(hashes, dtype=np.uint8).reshape(-1, CONTENT_HASH_BYTES),
         prefix=quantized.prefixes[order],
         vector=quantized.block.vectors[order],

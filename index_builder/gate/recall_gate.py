@@ -71,7 +71,7 @@ class RecallGate:
         if measured is not None:
             measured = msgspec.structs.replace(measured, seconds=round(time.perf_counter() - began, 6))
             if refuse:
-                refuse_other_models(measured, proposal.collection)
+                refuse_other_models(measured.probes, proposal.collection)
                 refuse_below_floor(measured)
         return msgspec.structs.replace(proposal, gate=measured)
 

@@ -1,15 +1,17 @@
 """Refusing versions whose tiers do not find what they should, in words that help."""
 
+from collections.abc import Sequence
+
 from tierloom.collection import Collection
 from tierloom.errors import BelowFloor, NotMatryoshka
-from tierloom.gate import Gate, TierQuality
+from tierloom.gate import Gate, PrefixProbe, TierQuality
 
 
-def refuse_other_models(gate: Gate, collection: Collection) -> None:
+def refuse_other_models(measured: Sequence[PrefixProbe], collection: Collection) -> None:
     """Raise `NotMatryoshka` when a prefix that tiers are cut to is no better than as many other dimensions, and none of
     the others is; unless untrained prefixes were accepted."""
     sizes = {tier.dimensions for tier in collection.tiers}
-    probes = [probe for probe in gate.probes if probe.dimensions in sizes]
+    probes = [probe for probe in measured if probe.dimensions in sizes]
     if collection.untrained_prefixes or any(probe.verdict == "matryoshka" for probe in probes):
         return
     for probe in probes:

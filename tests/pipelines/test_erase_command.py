@@ -87,13 +87,13 @@ def test_what_cannot_be_proven_ends_with_status_one(store: LocalStore) -> None:
 
 def test_a_run_holds_its_base_while_it_works(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[LeaseRecord] = []
-    work = running._run_pipeline
+    work = running.run_to_end
 
     def watched(*arguments: Any) -> object:
         held.extend(record for _, record in leases(store))
         return work(*arguments)
 
-    monkeypatch.setattr(running, "_run_pipeline", watched)
+    monkeypatch.setattr(running, "run_to_end", watched)
     ingest(store, [OTHERS[0] | {"sequence": 9}])
     (record,) = held
     assert (record.version, record.working_since is not None) == (2, True)

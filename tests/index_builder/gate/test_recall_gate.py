@@ -196,7 +196,7 @@ def test_one_good_size_speaks_for_a_model(
     made = gate_of(store, published(store, [store_rows(store, rows_of(front_loaded(20)))]))
     gate = msgspec.structs.replace(made, probes=tuple(map(probe, (8, 16), verdicts)))
     with pytest.raises(NotMatryoshka) if is_refused else nullcontext():
-        refuse_other_models(gate, head.collection)
+        refuse_other_models(gate.probes, head.collection)
 
 
 def test_a_model_that_front_loads_is_probed_once(store: LocalStore) -> None:

@@ -1,0 +1,1 @@
+"""Building a second generation of a collection: the same corpus under another checkpoint."""

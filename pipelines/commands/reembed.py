@@ -1,0 +1,135 @@
+"""tierloom reembed: the corpus under another checkpoint, beside the one that serves."""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import click
+
+from index_builder.reembedding.beginning import COMMAND, begin_generation
+from index_builder.reembedding.planning import Wishes, plan_generation, refuse_unfit_sources
+from pipelines.beam_options import split_arguments
+from pipelines.commands.options import concurrency_option, field_options, graph_options, tier_names
+from pipelines.commands.tables import count
+from pipelines.reembedding import Part, Reembedding
+from pipelines.running import make_job
+from pipelines.summary import summary, summary_table, total_record
+from tierloom.checkpoint import Checkpoint
+from tierloom.declaring import declared_checkpoint
+from tierloom.manifest import KEY_UNITS
+from tierloom.run_report import RunReport
+from tierloom.stores.opening import open_store
+from tierloom.stores.store import Store
+from tierloom.versions import read_checkpoint, read_head
+from transforms.base import base_of
+from transforms.job import Job
+from transforms.reading.records import Fields
+from transforms.reading.sources import plan_splits
+from transforms.reading.splits import Split
+
+
+@click.command("reembed", context_settings={"ignore_unknown_options": True})
+@click.argument("store")
+@click.argument("sources", nargs=-1, type=click.UNPROCESSED, metavar="[SOURCE...] [BEAM OPTIONS]")
+@click.option("--model", required=True, help="A known model, or a TOML file that declares one.")
+@click.option(
+    "--tiers",
+    "names",
+    default="",
+    callback=lambda context, parameter, given: tier_names(context, parameter, given) if given else (),
+    help="Prefixes to serve, such as 64,128,256.  [default: those of the generation that serves]",
+)
+@click.option("--base-url", help="Where an OpenAI-compatible endpoint answers.")
+@click.option("--api-key-env", help="The environment variable that holds its key.  [default: OPENAI_API_KEY]")
+@click.option("--untrained-prefixes", is_flag=True, help="Accept tiers that the model was not trained for.")
+@graph_options
+@click.option("--chunk-tokens", type=click.IntRange(1), help="Cut documents anew, into chunks of so many tokens.")
+@click.option("--chunk-overlap", type=click.IntRange(0), help="Tokens that such a chunk shares with the one before.")
+@field_options
+@concurrency_option
+@click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
+def command(
+    store: str,
+    sources: tuple[str, ...],
+    model: str,
+    names: tuple[str, ...],
+    base_url: str | None,
+    api_key_env: str | None,
+    untrained_prefixes: bool,
+    connectivity: int,
+    expansion_add: int,
+    expansion_search: int,
+    chunk_tokens: int | None,
+    chunk_overlap: int | None,
+    id_field: str,
+    text_field: str,
+    sequence_field: str,
+    deleted_field: str,
+    concurrency: int,
+    as_json: bool,
+) -> None:
+    """Build a second generation of STORE with another model, while the first one serves.
+
+    The texts are those that the store holds. Whatever is ingested or streamed meanwhile goes into both
+    generations. Stopped at any point, it goes on where it was when it is called again, and pays for nothing
+    twice. When it is complete, compare it (tierloom compare) and let channels serve it (tierloom promote).
+
+    With --chunk-tokens or --chunk-overlap documents are cut anew, and that takes each SOURCE that they came
+    from.
+    """
+    began = time.monotonic()
+    opened = open_store(store)
+    named, options = split_arguments(sources)
+    head = read_head(opened)
+    checkpoint = declared_checkpoint(model, base_url, api_key_env)
+    graph = (connectivity, expansion_add, expansion_search)
+    wishes = Wishes(names, untrained_prefixes, *graph, chunk_tokens, chunk_overlap)
+    collection = plan_generation(head, opened, checkpoint, wishes)
+    cuts_anew = collection.chunking.as_cut_by(checkpoint) != head.collection.chunking.as_cut_by(
+        read_checkpoint(opened, head.checkpoint)
+    )
+    refuse_unfit_sources(cuts_anew, named)
+    begin_generation(opened, checkpoint, collection)
+    fields = Fields(id_field, text_field, sequence_field, deleted_field)
+    job = make_job(store, COMMAND, fields, concurrency=concurrency)
+    reembedding = Reembedding(job, checkpoint.fingerprint, options)
+    parts = reembedding.from_sources(_splits(job, named)) if named else reembedding.from_texts()
+    _show(opened, checkpoint, parts, began, as_json)
+
+
+def _splits(job: Job, sources: Sequence[str]) -> Sequence[Split]:
+    """Of all files, though they did not change; the sequences that they were given stay known."""
+    seen = {name: replace(file, modified_ns=0) for name, file in base_of(job).seen.items()}
+    return plan_splits(sources, job.fields, seen=seen).splits
+
+
+def _show(store: Store, checkpoint: Checkpoint, parts: Iterable[Part], began: float, as_json: bool) -> None:
+    """Tell of each part, and how it ended."""
+    done: list[Part] = []
+    for part in parts:
+        done.append(part)
+        click.echo(_told(part), err=True)
+    generation = read_head(store).of(checkpoint.fingerprint)
+    report = RunReport(total_record([part.record for part in done], COMMAND), generation.version, bool(done))
+    values = summary(report, generation, _seconds(done), time.monotonic() - began)
+    if as_json:
+        click.echo(json.dumps(values))
+        return
+    click.echo(summary_table(values, store.url))
+    model = checkpoint.space.model
+    click.echo(f"compare it: tierloom compare {store.url}")
+    click.echo(f"serve it:   tierloom promote {store.url} {generation.version} --channel prod --checkpoint {model}")
+
+
+def _seconds(parts: Sequence[Part]) -> dict[str, float]:
+    steps = {step for part in parts for step in part.ran.seconds}
+    return {step: sum(part.ran.seconds.get(step, 0.0) for part in parts) for step in steps}
+
+
+def _told(part: Part) -> str:
+    generation = part.generation
+    return (
+        f"version {generation.version}: {generation.reached / KEY_UNITS:.1%} of the way, "
+        f"{count(generation.live_chunks, 'chunk')}; {part.record.tokens:,} tokens paid for in this part"
+    )
