@@ -76,10 +76,8 @@ class Reembedding:
             complete_generation(self._store, self._checkpoint)
 
     def _next_part(self, generation: Manifest) -> Part:
-        source = generation.turned(generation.other) if generation.other else generation
-        sizes = generation.collection.sizes
-        chunks = min(max(_FIRST_PART, generation.live_chunks), sizes.vector_shard_rows)
-        ranges = key_ranges(generation.reached, source.live_chunks, chunks, sizes.small_shard_rows)
+        source = texts_of(generation)
+        ranges = next_ranges(generation, source)
         part = range(ranges[0].start, ranges[-1].stop)
         job = replace(self._job, run=uuid.uuid4().hex, base=generation.version).of(generation, self._store)
         texts = job.of(source, self._store)
@@ -99,6 +97,18 @@ class Reembedding:
             files = ColumnFiles(self._store)
             self._is_probed = refuse_untrained(part.generation, native, files, self._store.url)
         return part
+
+
+def texts_of(generation: Manifest) -> Manifest:
+    """The generation beside the one in front: the one whose texts this one is built of."""
+    return generation.turned(generation.other) if generation.other else generation
+
+
+def next_ranges(generation: Manifest, source: Manifest) -> list[range]:
+    """The ranges of keys of the next part of a generation that is not complete: about as much as there is of it."""
+    sizes = generation.collection.sizes
+    chunks = min(max(_FIRST_PART, generation.live_chunks), sizes.vector_shard_rows)
+    return key_ranges(generation.reached, source.live_chunks, chunks, sizes.small_shard_rows)
 
 
 def _runs_of(ranges: Sequence[range]) -> list[tuple[range, ...]]:

@@ -41,7 +41,7 @@ def begin_generation(store: Store, checkpoint: Checkpoint, collection: Collectio
             created=now(),
             writer=writer(),
             run=record,
-            other=_unreadable(head, collection, record, store),
+            other=_empty(head, collection, record, store),
         )
 
     head = commit(store, successor)
@@ -88,14 +88,15 @@ def _said(plan: object) -> str:
     return ", ".join(f"{name} {value}" for name, value in msgspec.to_builtins(plan).items())
 
 
-def _unreadable(head: Manifest, collection: Collection, record: RunRecord, store: Store) -> Generation:
-    """A generation that holds nothing but the letters of records that could not be read: no model has to do with
-    those."""
+def _empty(head: Manifest, collection: Collection, record: RunRecord, store: Store) -> Generation:
+    """A generation that holds nothing but what no model has to do with: deletions, and the letters of records that
+    could not be read."""
+    deleted = head.documents.deleted
     letters = [each for each in read_letters(head.dead_letters, ColumnFiles(store)) if each.chunk is None]
     return Generation(
         collection=collection,
         run=record,
         dead_letters=(store_letters(letters, record.run, store),) if letters else (),
-        documents=DocumentCounts(documents_in=len(letters), dead_lettered=len(letters)),
+        documents=DocumentCounts(documents_in=len(letters) + deleted, deleted=deleted, dead_lettered=len(letters)),
         reached=0,
     )

@@ -1,14 +1,15 @@
 """Runs without Beam: the real DoFns, driven one after the other, from splits to a published version."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 
-from pipelines.running import make_job
+from pipelines.reembedding import next_ranges, texts_of
+from pipelines.running import generation_jobs, make_job
 from tests.embedders.endpoint import Asked, Endpoint, Reply, error
 from tierloom.checkpoint import Checkpoint, Limits, Space
 from tierloom.checkpoint import Endpoint as Address
@@ -28,12 +29,15 @@ from transforms.inline import Aside, InlineStep, aside
 from transforms.job import Job
 from transforms.merge import MergeDoFn, SettleDoFn
 from transforms.publish import GatherDoFn, PublishDoFn
+from transforms.publishing.outcome import Made
 from transforms.quantize import QuantizeDoFn
 from transforms.read import ReadDoFn, split_of_letter
 from transforms.reading.records import Fields
 from transforms.reading.splits import FilePart, Split
+from transforms.rephrase import RephraseDoFn
 from transforms.retry import ReadLettersDoFn
 from transforms.reuse import ReuseDoFn
+from transforms.stored_chunks import StoredChunksDoFn
 from transforms.verify import VerifyDoFn
 from transforms.write import WriteVectorShardDoFn
 
@@ -50,25 +54,55 @@ def drive(dofn: beam.DoFn, elements: Iterable[Any], *sides: Any) -> Aside:
 
 def run_directly(job: Job, splits: Sequence[Split]) -> RunReport:
     """What `pipelines.running.run` does, in this thread."""
-    read = drive(ReadDoFn(job), enumerate(splits))
-    compared = drive(CompareDoFn(job), read[MAIN])
-    chunked = drive(ChunkDoFn(job), compared[MAIN])
-    again = drive(ReadLettersDoFn(job), [None])
-    reused = drive(ReuseDoFn(job), chunked[MAIN] + (again[MAIN] if job.retry else []))
+    first, *others = generation_jobs(job)
+    read = drive(ReadDoFn(first), enumerate(splits))
+    compared = drive(CompareDoFn(first), read[MAIN])
+    cut = drive(ChunkDoFn(first), compared[MAIN])
+    told = {
+        "deletions": compared["deletions"],
+        "letters": read["letters"] + cut["letters"],
+        "tally": read["tally"] + compared["tally"],
+        "files": read["files"],
+    }
+    made = [_made(first, cut[MAIN], told)]
+    made += [_made(other, drive(RephraseDoFn(other), cut[MAIN])[MAIN], told) for other in others]
+    return _published(first, made)
+
+
+def reembed_directly(store: str, checkpoint: str) -> RunReport:
+    """What `pipelines.reembedding` does for the next part of a generation, in this thread."""
+    opened = open_store(store)
+    generation = read_head(opened).of(checkpoint)
+    source = texts_of(generation)
+    ranges = next_ranges(generation, source)
+    any_job = replace(make_job(store, "reembed", Fields()), base=generation.version)
+    job = any_job.of(generation, opened)
+    stored = drive(StoredChunksDoFn(any_job.of(source, opened), job), [(0, ranges)])
+    told = {"tally": stored["tally"]}
+    return _published(job, [_made(job, stored[MAIN], told, range(ranges[0].start, ranges[-1].stop))])
+
+
+def _made(job: Job, chunks: Sequence[Any], told: Mapping[str, list[Any]], part: range | None = None) -> Made:
+    """What a run makes of one generation, of chunks and of what else it was `told`."""
+    again = drive(ReadLettersDoFn(job), [None]) if job.retry else aside()
+    reused = drive(ReuseDoFn(job), [*chunks, *again[MAIN]])
     embedded = drive(EmbedDoFn(job), reused[MAIN])
     written = drive(WriteVectorShardDoFn(job), drive(QuantizeDoFn(job), embedded[MAIN])[MAIN])
-    letters = read["letters"] + chunked["letters"] + reused["letters"] + embedded["letters"]
+    letters = told.get("letters", []) + reused["letters"] + embedded["letters"]
     parts = drive(StoreLettersDoFn(job), [letters] if letters else [])[MAIN]
     receipts = written[MAIN] + reused["finished"]
-    settled = drive(SettleDoFn(job), [None], receipts, compared["deletions"], parts)
+    settled = drive(SettleDoFn(job), [None], receipts, told.get("deletions", []), parts)
     merged = drive(MergeDoFn(job), settled[MAIN])[MAIN]
     built = drive(BuildIndexShardDoFn(job), drive(PlanIndexesDoFn(job), [None], merged)[MAIN])
     verified = drive(VerifyDoFn(job), built[MAIN])[MAIN]
-    tallies = read["tally"] + compared["tally"] + (again["tally"] if job.retry else [])
-    sides = (merged, verified, parts, tallies, read["files"], settled["settled"][0])
-    made = drive(GatherDoFn(job), [None], *sides)[MAIN]
-    published = drive(PublishDoFn(job), [None], made)
-    report: RunReport = published[MAIN][0]
+    tallies = told["tally"] + again["tally"]
+    sides = (merged, verified, parts, tallies, told.get("files", []), settled["settled"][0])
+    made: Made = drive(GatherDoFn(job, part), [None], *sides)[MAIN][0]
+    return made
+
+
+def _published(job: Job, made: Sequence[Made]) -> RunReport:
+    report: RunReport = drive(PublishDoFn(job), [None], made)[MAIN][0]
     return report
 
 

@@ -115,7 +115,7 @@ class Collections(RuleBasedStateMachine):
     def _publish(self, events: list[Arrival], crash: tuple[int, bool] | None) -> None:
         rows = [chunk for arrival in to_embed(events, self.state) for chunk in chunks_of(arrival)]
         after = self.state.settled(rows, (), deletions_of(events))
-        batch, run = Batch(tuple(map(_change, events))), uuid.uuid4().hex
+        batch, run = Batch(tuple(map(change_of, events))), uuid.uuid4().hex
         self._step(lambda: self._open().publish(batch, run, None), crash, after)
 
     def _open(self) -> MicroBatches:
@@ -179,7 +179,7 @@ class Collections(RuleBasedStateMachine):
 _ORIGIN = Origin("test")
 
 
-def _change(arrival: Arrival) -> Change:
+def change_of(arrival: Arrival) -> Change:
     if is_deletion(arrival):
         return Change(Deletion(*deletions_of([arrival])[0]), arrived=0.0)
     return Change(Document(*arrival, text_of(arrival), "{}", _ORIGIN), arrived=0.0)

@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 
 from tierloom.commit import commit, now, writer
 from tierloom.errors import GenerationsChanged
-from tierloom.manifest import Manifest, RunRecord
+from tierloom.manifest import DocumentCounts, Manifest, RunRecord
 from tierloom.run_report import RunReport, store_report
 from tierloom.stores.opening import open_store
 from transforms.base import open_shards
@@ -68,7 +69,7 @@ class Publisher:
         if head.run.run == self._job.run:
             return None
         first = self._first(head)
-        changes = self._changes(head)
+        changes = self._changes(head, first)
         self._records = tuple(change.generation.run for change in changes)
         files = self._opened[head.checkpoint].shards.files
         seen = newly_seen(head, self._job.base, first.outcome.seen, files)
@@ -98,18 +99,28 @@ class Publisher:
             f"{' and '.join(self._made)}; nothing was published, run it again"
         )
 
-    def _changes(self, head: Manifest) -> list[Changed]:
-        """Of each generation. Which deletions hold is decided by the one in front, if the run knew it: another one may
-        lack documents still."""
-        front, *others = head.generations
-        decided = self._changed(front, self._made.get(front.checkpoint))
-        changes = [decided]
-        for generation in others:
-            made = self._made.get(generation.checkpoint)
-            if front.checkpoint in self._made and (made or decided.deletions):
-                made = only_deletions(decided.deletions, made, generation.checkpoint)
-            changes.append(self._changed(generation, made))
-        return changes
+    def _changes(self, head: Manifest, first: Made) -> list[Changed]:
+        """Of each generation, in the order of the head. Which deletions hold is decided by the `first` one that the run
+        knew: another one may lack documents still."""
+        decided = self._changed(head.of(first.checkpoint), first)
+        changes = [
+            decided if generation.checkpoint == first.checkpoint else self._beside(generation, decided)
+            for generation in head.generations
+        ]
+        beside = (change for change in changes if change is not decided)
+        knowing = next(beside, decided) if self._builds else decided
+        return [_agreeing(change, knowing) for change in changes]
+
+    def _beside(self, generation: Manifest, decided: Changed) -> Changed:
+        made = self._made.get(generation.checkpoint)
+        if not self._builds and (made or decided.deletions):
+            made = only_deletions(decided.deletions, made, generation.checkpoint)
+        return self._changed(generation, made)
+
+    @property
+    def _builds(self) -> bool:
+        """Whether the run builds a generation, and has nothing to tell the other one."""
+        return any(one.part for one in self._made.values())
 
     def _changed(self, generation: Manifest, made: Made | None) -> Changed:
         changed = GenerationStep(self._record, self._store, self._opened[generation.checkpoint]).on(generation, made)
@@ -122,8 +133,7 @@ class Publisher:
 
     def _reached(self, generation: Manifest) -> int:
         """How far the building of a generation is after this run."""
-        parts = [one.part for one in self._made.values() if one.part]
-        if not parts:
+        if not self._builds:
             behind = generation.checkpoint not in self._made and any(one.merged for one in self._made.values())
             # A run that began before the generation did brought it nothing: whoever builds it looks at all of it again.
             return 0 if behind else generation.reached
@@ -143,6 +153,19 @@ class Publisher:
                 measured = self._opened[checkpoint].gate.measured(generation, before, refuse)
             proposal = proposal.with_generation(measured.own)
         return proposal
+
+
+def _agreeing(change: Changed, decided: Changed) -> Changed:
+    """A generation that is being built knows less of what was deleted and came back: it is told by the other one."""
+    counts, deleted = change.generation.documents, decided.generation.documents.deleted
+    agreed = DocumentCounts(
+        documents_in=counts.documents_in + deleted - counts.deleted,
+        live=counts.live,
+        superseded=counts.superseded,
+        deleted=deleted,
+        dead_lettered=counts.dead_lettered,
+    )
+    return replace(change, generation=msgspec.structs.replace(change.generation, documents=agreed))
 
 
 def _together(changes: Sequence[Changed]) -> Mapping[str, int]:
