@@ -25,6 +25,7 @@ ERASURES = "erasures/"
 PROBES = "probes/"
 CUTS = "cuts/"
 GATES = "gates/"
+DRAFTS = "drafts/"
 
 _SEGMENT = r"(?!\.)[A-Za-z0-9._-]{1,200}"
 _SAFE = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*")
@@ -99,6 +100,10 @@ def cut(digest: str) -> str:
 
 def gate(digest: str) -> str:
     return f"{GATES}{digest}.npz"
+
+
+def draft(digest: str) -> str:
+    return f"{DRAFTS}{digest}.json"
 
 
 def is_safe(name: str) -> bool:

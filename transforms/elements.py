@@ -66,10 +66,12 @@ class DocumentBlock:
 
 @dataclass(frozen=True, slots=True)
 class ChunkBlock:
-    """The chunks of one vector shard to be."""
+    """The chunks of one vector shard to be. `draft` is what to find the shards of the same work by that a run made
+    before some of it changed (`transforms.drafts`)."""
 
     place: Place
     chunks: tuple[Chunk, ...]
+    draft: str | None = None
 
     @property
     def weight(self) -> int:

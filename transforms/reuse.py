@@ -1,11 +1,13 @@
 """A vector once paid for is copied, never bought again.
 
-Two places are asked before the model: a shard that an interrupted run finished for the very same chunks, and
-the document's own live rows, where a chunk whose `content_hash` is there already takes its vector from.
+Three places are asked before the model: a shard that an interrupted run finished for the very same chunks; the
+document's own live rows, where a chunk whose `content_hash` is there already takes its vector from; and, of work that
+is cut at fixed places, shards that were finished for some of the same chunks.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, TypeAlias
@@ -27,6 +29,7 @@ from tierloom.stores.store import Store
 from tierloom.storing import vector_shard_in
 from transforms.base import Base, base_of
 from transforms.block_notes import BlockNotes
+from transforms.drafts import noted_before
 from transforms.elements import ChunkBlock, Place, ShardReceipt, VectorBlock
 from transforms.job import Job
 from transforms.progress import Progress
@@ -50,6 +53,31 @@ def finished_shard(place: Place, digest: str, store: Store) -> tuple[ShardReceip
         checked_vectors(mapped, np.arange(shard.rows))
     receipt = ShardReceipt(place, shard, notes.embedded, notes.copied, notes.tokens, found=True)
     return receipt, notes.letters
+
+
+def with_drafted_vectors(block: VectorBlock, drafts: Sequence[str], store: Store) -> VectorBlock:
+    """The block with the vectors that shards hold which were made for a part of its chunks, and not published."""
+    for digest in drafts:
+        if len(block.missing) and store.renew(name := names.vector_shard(digest)):
+            with TemporaryDirectory(dir=store.scratch(), prefix="reuse-") as folder:
+                block = _with_vectors_of(block, MappedShard(store.fetch(name, Path(folder)), name))
+    return block
+
+
+def _with_vectors_of(block: VectorBlock, shard: MappedShard) -> VectorBlock:
+    rows = np.arange(shard.rows)
+    wanted = {(block.chunks[at].document_id, block.chunks[at].content_hash) for at in block.missing.tolist()}
+    pairs = list(zip(shard.read(("document_id",), rows)["document_id"].to_pylist(), rows.tolist(), strict=True))
+    known = {(id_, content): vector for id_, content, vector in _vectors(shard, pairs, wanted)}
+    vectors, still = block.vectors.copy(), []
+    for at in block.missing.tolist():
+        chunk = block.chunks[at]
+        if (vector := known.get((chunk.document_id, chunk.content_hash))) is None:
+            still.append(at)
+        else:
+            vectors[at] = vector
+    copied = block.copied + len(block.missing) - len(still)
+    return replace(block, vectors=vectors, missing=np.array(still, dtype=np.int64), copied=copied)
 
 
 def with_known_vectors(block: ChunkBlock, digest: str, base: Base, schema: ShardSchema) -> VectorBlock:
@@ -122,6 +150,8 @@ class ReuseDoFn(beam.DoFn):
         if finished is None:
             with stopwatch("reuse"):
                 known = with_known_vectors(block, digest, self._base, schema)
+                if block.draft and len(known.missing):
+                    known = with_drafted_vectors(known, noted_before(block.draft, digest, self._store), self._store)
             yield known
             return
         receipt, letters = finished

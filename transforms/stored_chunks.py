@@ -19,6 +19,7 @@ from tierloom.shards.live import LiveShard
 from tierloom.shards.text_groups import TextGroups
 from transforms.base import Base, base_of
 from transforms.chunk import chunk_blocks
+from transforms.drafts import draft_name
 from transforms.elements import ChunkBlock, Place, Tally
 from transforms.job import Job
 from transforms.progress import Progress
@@ -112,6 +113,7 @@ class StoredChunksDoFn(beam.DoFn):
                 documents = self._documents.under(keys)
                 said = [list(self._rephraser.rephrased(chunks)) for chunks in documents]
             self._progress.add(bytes=len(keys), cut=sum(map(len, said)))
+            draft = draft_name(self._job.fingerprint, self._job.collection.prefix_dimensions, keys)
             for part, chunks in enumerate(chunk_blocks(said, self._job.collection.sizes.small_shard_rows)):
-                yield ChunkBlock(Place(number, at, part), chunks)
+                yield ChunkBlock(Place(number, at, part), chunks, draft)
             yield TaggedOutput("tally", Tally(read=len(documents)))

@@ -36,6 +36,7 @@ COLLECTED: Final = (
     names.PROBES,
     names.CUTS,
     names.GATES,
+    names.DRAFTS,
 )
 
 

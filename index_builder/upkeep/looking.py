@@ -39,6 +39,7 @@ _JSON: Final = (
     names.ERASURES,
     names.PROBES,
     names.CUTS,
+    names.DRAFTS,
 )
 LOOKED_INTO: Final = (names.VECTOR_SHARDS, names.DEAD_LETTERS, names.SEEN_FILES, *_JSON)
 

@@ -25,7 +25,7 @@ KEY = "sk-planted+0123456789/abcdef=="
 KEY_VARIABLE = "TIERLOOM_TEST_KEY"
 ROOT = Path(__file__).parents[2]
 
-_PROGRESS = re.compile(r"reading [\d,]+ files?, |[\d,]+ chunks, ")
+_PROGRESS = re.compile(r"reading [\d,]+ files?, |[\d,]+ chunks, |version \d+: [\d.]+% of the way")
 
 
 @dataclass(frozen=True, slots=True)

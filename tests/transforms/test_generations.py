@@ -3,7 +3,6 @@
 import itertools
 import os
 import uuid
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from index_builder.reembedding.beginning import begin_generation
 from index_builder.upkeep.compaction import compact
 from tests.crashes import Crash, dying_at
 from tests.embedders.endpoint import Endpoint
+from tests.generations import texts_in
 from tests.transforms.oracle import Arrival, State, chunks_of, deletion, deletions_of, to_embed, word_of
 from tests.transforms.publishing.test_accounting import line_of
 from tests.transforms.runs import (
@@ -33,8 +33,6 @@ from tests.transforms.runs import (
 from tests.transforms.test_histories import change_of
 from tierloom.commit import commit
 from tierloom.manifest import Manifest
-from tierloom.object_files import ObjectFiles
-from tierloom.snapshot import Snapshot
 from tierloom.stores.opening import open_store
 from tierloom.versions import read_checkpoint, read_manifest
 from transforms.base import _bases, _versions
@@ -172,21 +170,8 @@ class Generations(RuleBasedStateMachine):
         assert audit(self.store).problems == ()
 
     def _is_as_it_should_be(self, generation: Manifest) -> None:
-        snapshot = Snapshot(generation, read_checkpoint(self.store, generation.checkpoint), ObjectFiles(self.store))
-        with snapshot:
-            live = {(chunk.document_id, chunk.sequence, chunk.ordinal): chunk.text for chunk in snapshot.chunks()}
-            found = {
-                tier.name: Counter(
-                    (hit.document_id, hit.ordinal)
-                    for hit in snapshot.search([1.0] * 16, tier=tier.name, shortlist=1000, top=1000)
-                )
-                for tier in generation.collection.tiers
-            }
+        live = texts_in(self.url, generation)
         assert live == {chunk: word_of(chunk) for chunk in live}
-        assert generation.documents.adds_up
-        assert generation.documents.live == len({document_id for document_id, _, _ in live})
-        for each in found.values():
-            assert each == Counter((document_id, ordinal) for document_id, _, ordinal in live)
         if generation.is_complete:
             assert live.keys() == self.state.chunks
             return
