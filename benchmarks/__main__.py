@@ -20,6 +20,7 @@ NAMES = (
     "gate",
     "new_tier",
     "compaction",
+    "repaid",
     "memory",
     "server",
 )
