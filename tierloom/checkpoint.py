@@ -5,7 +5,7 @@ Limits, endpoint and price are kept with it, but shape no vector and so are not 
 """
 
 import hashlib
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -20,6 +20,18 @@ MAX_DIMENSIONS: Final = 65536
 Dimensions = Annotated[int, msgspec.Meta(ge=1, le=MAX_DIMENSIONS)]
 Provider = Literal["wordllama", "openai"]
 RequestFields = dict[str, str | int | float | bool]
+_FIRST_MEMBERS: Final = frozenset(
+    {
+        "provider",
+        "model",
+        "revision",
+        "dimensions",
+        "trained_prefixes",
+        "document_prompt",
+        "query_prompt",
+        "post_processing",
+    }
+)
 Dollars = Annotated[float, msgspec.Meta(ge=0)]
 
 
@@ -48,6 +60,13 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(
                 f"post_processing {list(self.post_processing)} is neither unit-norm nor layer-norm and that"
             )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the fingerprint is the hash of: the members of the first spaces, and of later ones those that are not
+        empty, so that a new member leaves alone the fingerprints of all models that do without it."""
+        members: dict[str, Any] = msgspec.to_builtins(self)
+        return {name: held for name, held in members.items() if held or name in _FIRST_MEMBERS}
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,8 +113,8 @@ class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def fingerprint(self) -> str:
-        """32 hexadecimal digits of the sha256 of the space."""
-        return hashlib.sha256(canonical(msgspec.to_builtins(self.space))).hexdigest()[:32]
+        """32 hexadecimal digits of the sha256 of the space's identity."""
+        return hashlib.sha256(canonical(self.space.identity)).hexdigest()[:32]
 
     def to_bytes(self) -> bytes:
         return seal(self)
