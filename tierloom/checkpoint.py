@@ -18,8 +18,10 @@ FORMAT: Final = 1
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 MAX_DIMENSIONS: Final = 65536
 Dimensions = Annotated[int, msgspec.Meta(ge=1, le=MAX_DIMENSIONS)]
-Provider = Literal["wordllama", "openai"]
-RequestFields = dict[str, str | int | float | bool]
+Provider = Literal["wordllama", "openai", "sentence-transformers"]
+# What is embedded: the two may differ in prompt and request.
+Role = Literal["documents", "queries"]
+RequestFields = dict[str, str | int | float | bool | list[str]]
 _FIRST_MEMBERS: Final = frozenset(
     {
         "provider",
@@ -41,7 +43,8 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `trained_prefixes` are the prefix dimensions the model was trained to serve (MRL, arXiv:2205.13147).
     `document_fields` and `query_fields` are further members of the requests for each role, such as a task.
     `post_processing` lists the steps between the model's answer and the stored vector, in order; unit norm is always
-    the last one (`tierloom.post_processing`).
+    the last one (`tierloom.post_processing`). `half_precision` is what a model in this process computes with, in place
+    of float32.
     """
 
     provider: Provider
@@ -54,12 +57,22 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     document_fields: RequestFields = {}
     query_fields: RequestFields = {}
     post_processing: tuple[Literal["layer-norm", "unit-norm"], ...] = ("unit-norm",)
+    half_precision: Literal["float16", "bfloat16"] | None = None
 
     def __post_init__(self) -> None:
         if self.post_processing not in (("unit-norm",), ("layer-norm", "unit-norm")):
             raise ValueError(
                 f"post_processing {list(self.post_processing)} is neither unit-norm nor layer-norm and that"
             )
+
+    @property
+    def in_process(self) -> bool:
+        """Whether the model runs in this process: asking it costs time, and no money."""
+        return self.provider != "openai"
+
+    def fields(self, role: Role) -> RequestFields:
+        """The further members of a request in this role."""
+        return self.document_fields if role == "documents" else self.query_fields
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -91,10 +104,22 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the model answers. The key itself is never stored: only the name of the variable that holds it."""
+    """Where and how the model answers. The key itself is never stored: only the name of the variable that holds it.
+
+    Texts are posted to `path` below the address, as the member `inputs`, beside the members of `fields`, which are of
+    every request and say how vectors are written. Where answers are not `indexed`, vectors are in the order of the
+    texts. A model in this process is read from `folder`, if it is not to be fetched, and runs on `device`, or where its
+    library thinks best.
+    """
 
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
+    path: str = "/embeddings"
+    inputs: str = "input"
+    fields: RequestFields = msgspec.field(default_factory=lambda: {"encoding_format": "base64"})
+    indexed: bool = True
+    folder: str | None = None
+    device: str | None = None
 
 
 class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

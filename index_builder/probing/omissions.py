@@ -49,8 +49,15 @@ def declared_steps(space: Space) -> tuple[str, ...]:
     return tuple(name for name, declared in named.items() if declared)
 
 
-def measure_omissions(space: Space, embed: Embed, texts: Sequence[str], dimensions: Sequence[int]) -> list[Omission]:
-    """Each declared step left out, at each of `dimensions` and at the native ones.
+def measure_omissions(
+    space: Space,
+    embed: Embed,
+    texts: Sequence[str],
+    dimensions: Sequence[int],
+    embed_queries: Embed | None = None,
+) -> list[Omission]:
+    """Each declared step left out, at each of `dimensions` and at the native ones. `embed_queries` asks the model as
+    for queries, where that is another request.
 
     `texts` are inputs of documents without the document prompt. The first of them are asked as questions, each of the
     other documents.
@@ -59,14 +66,15 @@ def measure_omissions(space: Space, embed: Embed, texts: Sequence[str], dimensio
     if not steps or len(texts) <= TOP + 1:
         return []
     asked = texts[:MOST_QUERIES]
+    embed_queries = embed_queries or embed
     documents = embed([space.document_prompt + text for text in texts])
-    queries = embed([space.query_prompt + text for text in asked])
+    queries = embed_queries([space.query_prompt + text for text in asked])
     normed = layer_norm if "layer norm" in steps else _unchanged
     declared = normed(queries), normed(documents)
     others = {
         "layer norm": lambda: (queries, documents),
         "document prompt": lambda: (declared[0], normed(embed(texts))),
-        "query prompt": lambda: (normed(embed(asked)), declared[1]),
+        "query prompt": lambda: (normed(embed_queries(asked)), declared[1]),
     }
     cuts = [d for d in dimensions if d < space.dimensions] + [space.dimensions]
     wanted = _nearest(*declared, space.dimensions)

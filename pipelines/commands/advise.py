@@ -117,7 +117,7 @@ def _embedded(path: Path, checkpoint: Checkpoint) -> NDArray[np.float32]:
         raise InputError(f"{path}: cannot be read: {error}") from error
     if not questions:
         raise InputError(f"{path} holds no question; write one on each line")
-    embedder = open_embedder(checkpoint)
+    embedder = open_embedder(checkpoint, role="queries")
     try:
         vectors = embed_queries(embedder, checkpoint, questions)
     finally:

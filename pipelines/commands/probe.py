@@ -14,7 +14,7 @@ from index_builder.probing.prefixes import FEWEST_ROWS, MOST_ROWS, model_verdict
 from index_builder.probing.sizes import probed_sizes
 from pipelines.commands.options import dimensions_option
 from pipelines.commands.probing import Probed, embedded, of_collection, of_sources, stored_vectors
-from tierloom.checkpoint import Checkpoint
+from tierloom.checkpoint import Checkpoint, Role
 from tierloom.declaring import declared_checkpoint
 from tierloom.embedders.embedder import Embedder
 from tierloom.embedders.opening import open_model
@@ -86,7 +86,7 @@ def _probe(probed: Probed, dimensions: Sequence[int], seed: int, omissions: bool
     checkpoint = probed.checkpoint
     space = checkpoint.space
     sizes = dimensions or probed_sizes(space)
-    again = space.provider == "wordllama" if omissions is None else omissions
+    again = space.in_process if omissions is None else omissions
     with _Asking(checkpoint) as asking:
         vectors = probed.vectors
         if vectors is None:
@@ -96,7 +96,7 @@ def _probe(probed: Probed, dimensions: Sequence[int], seed: int, omissions: bool
         texts = probed.texts[:_OMISSION_TEXTS] if again else []
         if inputs := omission_inputs(space, len(texts)):
             _announce(checkpoint, texts, inputs)
-        left_out = measure_omissions(space, asking.embed, texts, sizes)
+        left_out = measure_omissions(space, asking.embed, texts, sizes, asking.embed_queries)
     verdict = model_verdict(probes, space.trained_prefixes)
     shown = _as_json if as_json else _as_text
     click.echo(shown(checkpoint, len(vectors), probes, verdict, left_out))
@@ -106,22 +106,30 @@ def _probe(probed: Probed, dimensions: Sequence[int], seed: int, omissions: bool
 
 
 class _Asking:
-    """The model, opened when it is first asked."""
+    """The model, opened for each role when it is first asked in it."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        self._embedder: Embedder | None = None
+        self._embedders: dict[Role, Embedder] = {}
 
     def embed(self, inputs: Sequence[str]) -> NDArray[np.float32]:
-        self._embedder = self._embedder or open_model(self._checkpoint)
-        return embedded(self._embedder, inputs, self._checkpoint.limits.tokens_per_input)
+        return self._embed(inputs, "documents")
+
+    def embed_queries(self, inputs: Sequence[str]) -> NDArray[np.float32]:
+        # A model in this process is the same for both, and may take gigabytes.
+        return self._embed(inputs, "documents" if self._checkpoint.space.in_process else "queries")
+
+    def _embed(self, inputs: Sequence[str], role: Role) -> NDArray[np.float32]:
+        if role not in self._embedders:
+            self._embedders[role] = open_model(self._checkpoint, role=role)
+        return embedded(self._embedders[role], inputs, self._checkpoint.limits.tokens_per_input)
 
     def __enter__(self) -> "_Asking":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._embedder:
-            self._embedder.close()
+        for embedder in self._embedders.values():
+            embedder.close()
 
 
 def _announce(checkpoint: Checkpoint, inputs: Sequence[str], count: int) -> None:

@@ -1,4 +1,4 @@
-"""Decoding an answer of an OpenAI-compatible `POST /embeddings`, and checking all that it states."""
+"""Decoding an answer of an OpenAI-compatible `POST /embeddings` or of Cohere's own, and checking all that it states."""
 
 import json
 from collections.abc import Mapping
@@ -41,33 +41,41 @@ class Answer:
 class _Item(msgspec.Struct):
     # Base64 in answer to `encoding_format: base64`; a server that does not know that sends numbers, and some
     # send null for NaN.
-    index: int
     embedding: bytes | list[float | None]
+    index: int | None = None
+
+
+class _ByType(msgspec.Struct, rename={"floats": "float"}):
+    floats: list[list[float | None]]
 
 
 class _Body(msgspec.Struct):
-    data: list[_Item]
+    # Of Cohere's (https://docs.cohere.com/reference/embed) `embeddings`, in the order of the inputs, and `meta`.
+    data: list[_Item] | None = None
     usage: Any = None
+    embeddings: _ByType | None = None
+    meta: Any = None
 
 
 _decode = msgspec.json.Decoder(_Body).decode
 
 
-def decode_answer(body: bytes, inputs: int, dimensions: int) -> Answer:
-    """The vectors in `body`, joined to the inputs by `index`.
+def decode_answer(body: bytes, inputs: int, dimensions: int, indexed: bool = True) -> Answer:
+    """The vectors in `body`, joined to the inputs by `index`; by their order where the endpoint is known not to write
+    indexes, so not `indexed`.
 
     Raises:
         MalformedAnswer: not JSON, not of this form, or not one vector for each input.
         WrongDimensions: all vectors agree on other dimensions. A single odd one is only rejected.
     """
     parsed = _parse(body)
-    rows = _by_index(parsed.data, inputs)
+    rows = _by_index(_items(parsed, indexed), inputs)
     found = {len(row) for row in rows}
     if len(found) == 1 and found != {dimensions}:
         raise WrongDimensions(found.pop(), dimensions)
     odd = {i: _wrong_dimensions(len(row), dimensions) for i, row in enumerate(rows) if len(row) != dimensions}
     vectors = np.stack([np.zeros(dimensions, np.float32) if i in odd else row for i, row in enumerate(rows)])
-    return Answer(vectors, check_vectors(vectors) | odd, _billed(parsed.usage))
+    return Answer(vectors, check_vectors(vectors) | odd, _billed(parsed))
 
 
 def describe_body(content_type: str, body: bytes) -> str:
@@ -93,12 +101,22 @@ def _parse_leniently(body: bytes) -> _Body:
         raise MalformedAnswer(str(error)) from error
 
 
+def _items(parsed: _Body, indexed: bool) -> list[_Item]:
+    if parsed.embeddings is not None and parsed.data is None:
+        return [_Item(floats, index) for index, floats in enumerate(parsed.embeddings.floats)]
+    items = parsed.data or []
+    if not indexed and all(item.index is None for item in items):
+        return [_Item(item.embedding, index) for index, item in enumerate(items)]
+    return items
+
+
 def _by_index(items: list[_Item], inputs: int) -> list[NDArray[np.float32]]:
-    if sorted(item.index for item in items) != list(range(inputs)):
+    places = [-1 if item.index is None else item.index for item in items]
+    if sorted(places) != list(range(inputs)):
         raise MalformedAnswer(f"{len(items)} vectors whose indexes are not 0 to {inputs - 1}, each once")
     rows: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * inputs
-    for item in items:
-        rows[item.index] = _row(item.embedding)
+    for place, item in zip(places, items, strict=True):
+        rows[place] = _row(item.embedding)
     return rows
 
 
@@ -116,6 +134,14 @@ def _wrong_dimensions(found: int, expected: int) -> Rejection:
     return Rejection("wrong-dimensions", f"a vector of {found} dimensions, not {expected}")
 
 
-def _billed(usage: Any) -> int | None:
-    total = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return total if isinstance(total, int) and total >= 0 else None
+def _billed(parsed: _Body) -> int | None:
+    """Cohere writes its count as a float."""
+    total = _member(parsed.usage, "total_tokens")
+    counted = _member(_member(parsed.meta, "billed_units"), "input_tokens") if total is None else total
+    if isinstance(counted, float) and counted.is_integer():
+        counted = int(counted)
+    return counted if isinstance(counted, int) and counted >= 0 else None
+
+
+def _member(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None

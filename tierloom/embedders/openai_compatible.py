@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tierloom.checkpoint import Checkpoint
+from tierloom.checkpoint import Checkpoint, Role
 from tierloom.embedders.answers import Answer
 from tierloom.embedders.checking import check_inputs
 from tierloom.embedders.embedder import Embedded, Rejection
@@ -62,10 +62,11 @@ class OpenAICompatibleEmbedder:
         connect_seconds: float = 10.0,
         read_seconds: float = 60.0,
         sleep: Callable[[float], None] | None = None,
+        role: Role = "documents",
     ) -> None:
         """Raises `EmbedderRefused` when the environment holds no API key that the endpoint needs."""
         self._checkpoint = checkpoint
-        self._endpoint = OpenAIEndpoint(checkpoint, concurrency, connect_seconds, read_seconds)
+        self._endpoint = OpenAIEndpoint(checkpoint, concurrency, connect_seconds, read_seconds, role)
         # More threads than requests: while one decodes its answer or waits to try again, another one asks.
         self._pool = ThreadPoolExecutor(2 * concurrency, thread_name_prefix="embed")
         self._patience = patience

@@ -1,5 +1,7 @@
 """One request to an OpenAI-compatible `POST /embeddings`: the only module that knows the `openai` client.
 
+What a provider wants beside the model and the texts is data of its checkpoint.
+
 The client brings connections, headers and error types; its own retries are off. The body is encoded and the
 answer decoded here: for 2048 inputs the client's own parameter transform costs 50 ms of CPU a request, and its
 parser turns each vector into a list of Python floats.
@@ -12,7 +14,7 @@ from typing import Final
 import msgspec
 import openai
 
-from tierloom.checkpoint import Checkpoint, Endpoint
+from tierloom.checkpoint import Checkpoint, Endpoint, Role
 from tierloom.embedders.answers import Answer, MalformedAnswer, WrongDimensions, decode_answer, describe_body
 from tierloom.embedders.retrying import Fault, RequestFailed, retry_after
 from tierloom.errors import EmbedderRefused
@@ -30,14 +32,28 @@ _SHOWN: Final = 500
 class OpenAIEndpoint:
     """Where one checkpoint is served. Safe to use from several threads; never pickled, for it holds the key."""
 
-    def __init__(self, checkpoint: Checkpoint, concurrency: int, connect_seconds: float, read_seconds: float) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        concurrency: int,
+        connect_seconds: float,
+        read_seconds: float,
+        role: Role = "documents",
+    ) -> None:
         """At most `concurrency` requests are under way at once.
 
         Raises `EmbedderRefused` when there is no usable API key in the environment.
         """
         # Held only between sending and the last byte: encoding and decoding keep no request from the endpoint.
         self._slots = threading.BoundedSemaphore(concurrency)
-        self._space = checkpoint.space
+        self._dimensions = checkpoint.space.dimensions
+        self._path, self._inputs = checkpoint.endpoint.path, checkpoint.endpoint.inputs
+        self._indexed = checkpoint.endpoint.indexed
+        self._members = {
+            "model": checkpoint.space.model,
+            **checkpoint.space.fields(role),
+            **checkpoint.endpoint.fields,
+        }
         self._key = api_key(checkpoint.endpoint)
         timeout = openai.Timeout(read_seconds, connect=connect_seconds)
         self._client = openai.OpenAI(
@@ -63,17 +79,17 @@ class OpenAIEndpoint:
         self._client.close()
 
     def _post(self, inputs: list[str]) -> Answer | RequestFailed:
-        content = msgspec.json.encode({"model": self._space.model, "input": inputs, "encoding_format": "base64"})
+        content = msgspec.json.encode(self._members | {self._inputs: inputs})
         try:
             with self._slots:
-                response = self._client.post("/embeddings", cast_to=openai.HttpxBinaryResponseContent, content=content)
+                response = self._client.post(self._path, cast_to=openai.HttpxBinaryResponseContent, content=content)
         except openai.OpenAIError as error:
             return self._failed(error)
         return self._decoded(response, len(inputs))
 
     def _decoded(self, response: openai.HttpxBinaryResponseContent, inputs: int) -> Answer | RequestFailed:
         try:
-            return decode_answer(response.content, inputs, self._space.dimensions)
+            return decode_answer(response.content, inputs, self._dimensions, self._indexed)
         except MalformedAnswer as error:
             came = describe_body(response.response.headers.get("content-type", ""), response.content)
             return RequestFailed(Fault.MALFORMED, self._redacted(f"not a usable answer ({error}): {came}"))

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tierloom.checkpoint import Checkpoint
+from tierloom.checkpoint import Checkpoint, Role
 from tierloom.embedders.embedder import Embedder
 from tierloom.errors import MissingExtra, QueryError
 from tierloom.post_processing import PostProcessed
@@ -16,36 +16,36 @@ _END_MARKS: Final = 4
 _QUERIES_AT_ONCE: Final = 32
 
 
-def open_embedder(checkpoint: Checkpoint, concurrency: int = 8) -> Embedder:
-    """The embedder of `checkpoint`; at most `concurrency` requests of it are under way at once.
+def open_embedder(checkpoint: Checkpoint, concurrency: int = 8, role: Role = "documents") -> Embedder:
+    """The embedder of `checkpoint` in this role; at most `concurrency` requests of it are under way at once.
 
     Its vectors have been through the declared post-processing, but for the unit norm. Raises `MissingExtra` when its
     library is not installed, `EmbedderRefused` when it cannot serve this checkpoint.
     """
-    embedder = open_model(checkpoint, concurrency)
-    return PostProcessed(embedder) if "layer-norm" in checkpoint.space.post_processing else embedder
+    return _post_processed(open_model(checkpoint, concurrency, role), checkpoint)
 
 
-def open_model(checkpoint: Checkpoint, concurrency: int = 8) -> Embedder:
+def open_model(checkpoint: Checkpoint, concurrency: int = 8, role: Role = "documents") -> Embedder:
     """As `open_embedder`, with vectors as the model answers them."""
-    if checkpoint.space.provider == "wordllama":
-        return _open_wordllama(checkpoint)
-    return _open_openai(checkpoint, concurrency)
+    if checkpoint.space.in_process:
+        return _open_in_process(checkpoint)
+    return _open_openai(checkpoint, concurrency, role)
 
 
 def open_query_embedder(checkpoint: Checkpoint) -> Embedder:
     """The embedder of questions, which somebody waits for: it gives up within some fifteen seconds, where a pipeline
     goes on for minutes. Raises as `open_embedder`."""
-    if checkpoint.space.provider == "wordllama":
-        return _open_wordllama(checkpoint)
-    return _open_openai(checkpoint, _QUERIES_AT_ONCE, impatient=True)
+    if checkpoint.space.in_process:
+        return open_embedder(checkpoint, role="queries")
+    return _post_processed(_open_openai(checkpoint, _QUERIES_AT_ONCE, "queries", impatient=True), checkpoint)
 
 
 def embed_queries(embedder: Embedder, checkpoint: Checkpoint, texts: Sequence[str]) -> NDArray[np.float32]:
     """The vectors of questions, float32 (n, native dimensions), with the query prompt before each; post-processed as
     those of documents are, but not of unit length. They share requests as far as the limits of the checkpoint allow.
 
-    Raises `QueryError` when a text is empty or the model has no usable vector for it.
+    `embedder` was opened for queries. Raises `QueryError` when a text is empty or the model has no usable vector for
+    it.
     """
     for text in texts:
         if not text.strip():
@@ -67,23 +67,38 @@ def _token_bound(text: str, checkpoint: Checkpoint) -> int:
     return min(most, limits.tokens_per_input, limits.tokens_per_request)
 
 
-def _open_wordllama(checkpoint: Checkpoint) -> Embedder:
+def _post_processed(embedder: Embedder, checkpoint: Checkpoint) -> Embedder:
+    return PostProcessed(embedder) if "layer-norm" in checkpoint.space.post_processing else embedder
+
+
+# The modules of the embedders are imported late: each is an optional extra, and takes half a second or more.
+
+
+def _open_in_process(checkpoint: Checkpoint) -> Embedder:
+    if checkpoint.space.provider == "sentence-transformers":
+        return _open_sentence_transformers(checkpoint)
     try:
-        # Late: an optional extra, and half a second to import.
         from tierloom.embedders.wordllama import WordLlamaEmbedder
     except ModuleNotFoundError as error:
         raise MissingExtra("local", f"the model {checkpoint.space.model}") from error
     return WordLlamaEmbedder(checkpoint)
 
 
-def _open_openai(checkpoint: Checkpoint, concurrency: int, impatient: bool = False) -> Embedder:
+def _open_sentence_transformers(checkpoint: Checkpoint) -> Embedder:
     try:
-        # Late: an optional extra, and half a second to import.
+        from tierloom.embedders.sentence_transformers import SentenceTransformersEmbedder
+    except ModuleNotFoundError as error:
+        raise MissingExtra("sentence-transformers", f"the model {checkpoint.space.model}") from error
+    return SentenceTransformersEmbedder(checkpoint)
+
+
+def _open_openai(checkpoint: Checkpoint, concurrency: int, role: Role, impatient: bool = False) -> Embedder:
+    try:
         from tierloom.embedders.openai_compatible import OpenAICompatibleEmbedder
         from tierloom.embedders.retrying import Patience
     except ModuleNotFoundError as error:
         raise MissingExtra("openai", f"the model {checkpoint.space.model}") from error
     if not impatient:
-        return OpenAICompatibleEmbedder(checkpoint, concurrency)
+        return OpenAICompatibleEmbedder(checkpoint, concurrency, role=role)
     patience = Patience(attempts=3, brief_attempts=2, total_seconds=8.0, first_wait=0.2, longest_wait=2.0)
-    return OpenAICompatibleEmbedder(checkpoint, concurrency, patience, connect_seconds=3.0, read_seconds=6.0)
+    return OpenAICompatibleEmbedder(checkpoint, concurrency, patience, connect_seconds=3.0, read_seconds=6.0, role=role)

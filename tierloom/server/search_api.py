@@ -52,7 +52,7 @@ class SearchApi:
     def _answer(self, question: Question) -> bytes:
         with self._served.follower.pinned() as snapshot:
             answers = _asked(snapshot, question)
-            local_model = snapshot.checkpoint.space.provider == "wordllama"
+            local_model = snapshot.checkpoint.space.in_process
         self._metrics.answered(answers)
         if answers and _is_sampled(question):
             self._canary.offer(question.asked[0], answers[0], local_model)

@@ -101,5 +101,5 @@ def warm(snapshot: Snapshot) -> None:
     unit = np.eye(1, snapshot.checkpoint.space.dimensions, dtype=np.float32)[0]
     for profile in (None, *snapshot.manifest.collection.serving.profiles):
         snapshot.search(unit, profile=profile)
-    if snapshot.checkpoint.space.provider == "wordllama":
+    if snapshot.checkpoint.space.in_process:
         snapshot.query_vector("warm")
