@@ -12,7 +12,8 @@
     limits = { inputs_per_request = 64, tokens_per_request = 65536, tokens_per_input = 8192 }
     endpoint = { base_url = "http://127.0.0.1:8080/v1", api_key_env = "LOCAL_KEY" }
 
-Only `provider`, `model` and `dimensions` must be there.
+Only `provider`, `model` and `dimensions` must be there; with `known = "voyage-3.5"` all that is not said is as that
+known model has it. docs/models.md has the others.
 """
 
 import re
@@ -20,32 +21,22 @@ import tomllib
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from tierloom.checkpoint import Checkpoint, Dimensions, Endpoint, Limits, Space
+from tierloom.checkpoint import Checkpoint, Endpoint, Space
+from tierloom.declaration import UNSPECIFIED, Declaration, completed, read_declaration
+from tierloom.declaring_folder import completed_by_folder
 from tierloom.errors import CheckpointError
+from tierloom.spelling import nearest
 
-UNSPECIFIED: Final = "unspecified"
+__all__ = ["UNSPECIFIED", "declared_checkpoint", "known_declarations", "known_names"]
 
 _TOKENIZER = re.compile(r"wordllama|utf8-bytes|tiktoken:[\w.-]+|huggingface:.+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-class _Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    provider: Literal["wordllama", "openai"]
-    model: str
-    dimensions: Dimensions
-    revision: str = UNSPECIFIED
-    trained_prefixes: tuple[Dimensions, ...] = ()
-    document_prompt: str = ""
-    query_prompt: str = ""
-    post_processing: Annotated[tuple[Literal["layer-norm"], ...], msgspec.Meta(max_length=1)] = ()
-    tokenizer: str = "utf8-bytes"
-    limits: Limits = Limits()
-    endpoint: Endpoint = Endpoint()
+_PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
 
 
 def declared_checkpoint(model: str, base_url: str | None = None, api_key_env: str | None = None) -> Checkpoint:
@@ -53,14 +44,14 @@ def declared_checkpoint(model: str, base_url: str | None = None, api_key_env: st
 
     `base_url` and `api_key_env` take the place of what the declaration says of its endpoint.
 
-    Raises `CheckpointError`: an unknown name (the known ones are listed), an unreadable or badly written file
-    (with the member at fault), or an address that could carry a secret into the store.
+    Raises `CheckpointError`: an unknown name (the known ones are listed, the nearest first), an unreadable or badly
+    written file (with the member at fault), or an address that could carry a secret into the store.
     """
     if model in known_names():
         return _checkpoint(known_declarations()[model], model, None, base_url, api_key_env)
     if not model.endswith(".toml"):
         raise CheckpointError(
-            f"unknown model {model!r}; known are {', '.join(known_names())}. "
+            f"unknown model {model!r}{nearest(model, known_names(), 3)}; known are {', '.join(known_names())}. "
             "Declare another one in a file that ends in .toml (provider, model, dimensions, trained_prefixes, ...) "
             "and name its path"
         )
@@ -91,45 +82,31 @@ def _read(path: Path) -> dict[str, Any]:
 def _checkpoint(
     members: dict[str, Any], name: str, folder: Path | None, base_url: str | None, api_key_env: str | None
 ) -> Checkpoint:
-    declaration = _convert(members, name)
-    _refuse_unfit(declaration, name)
+    whole = completed(members, known_declarations(), name)
+    declaration = completed_by_folder(read_declaration(whole, name), frozenset(whole.get("limits", ())), name, folder)
     return Checkpoint(
-        space=Space(
-            provider=declaration.provider,
-            model=declaration.model,
-            revision=declaration.revision,
-            dimensions=declaration.dimensions,
-            trained_prefixes=tuple(sorted(declaration.trained_prefixes)),
-            document_prompt=declaration.document_prompt,
-            query_prompt=declaration.query_prompt,
-            post_processing=(*declaration.post_processing, "unit-norm"),
-        ),
-        tokenizer=_tokenizer(declaration.tokenizer, name, folder),
+        space=_space(declaration),
+        tokenizer=_tokenizer(declaration.tokenizer or "utf8-bytes", name, folder),
         limits=declaration.limits,
         endpoint=_endpoint(declaration, name, base_url, api_key_env),
+        price=declaration.price,
     )
 
 
-def _convert(members: dict[str, Any], name: str) -> _Declaration:
-    try:
-        return msgspec.convert(members, _Declaration, strict=True)
-    except msgspec.ValidationError as error:
-        fields = ", ".join(field.name for field in msgspec.structs.fields(_Declaration))
-        raise CheckpointError(f"{name}: {error}; the members of a checkpoint are {fields}") from error
-
-
-def _refuse_unfit(declaration: _Declaration, name: str) -> None:
-    for member in ("model", "revision"):
-        if not getattr(declaration, member).strip():
-            raise CheckpointError(f"{name}: {member} is empty; write what the model's provider calls it")
-    prefixes = declaration.trained_prefixes
-    if beyond := [d for d in prefixes if d > declaration.dimensions]:
-        raise CheckpointError(
-            f"{name}: trained_prefixes {beyond} lie beyond the native dimensions, {declaration.dimensions}; "
-            "remove them or correct dimensions"
-        )
-    if len(set(prefixes)) != len(prefixes):
-        raise CheckpointError(f"{name}: trained_prefixes {list(prefixes)} names one twice; name each once")
+def _space(declaration: Declaration) -> Space:
+    return Space(
+        provider=declaration.provider,
+        model=declaration.model,
+        revision=declaration.revision,
+        dimensions=declaration.dimensions,
+        trained_prefixes=tuple(sorted(declaration.trained_prefixes)),
+        document_prompt=declaration.document_prompt,
+        query_prompt=declaration.query_prompt,
+        document_fields=declaration.document_fields,
+        query_fields=declaration.query_fields,
+        post_processing=(*declaration.post_processing, "unit-norm"),
+        half_precision=declaration.half_precision,
+    )
 
 
 def _tokenizer(spec: str, name: str, folder: Path | None) -> str:
@@ -148,18 +125,26 @@ def _tokenizer(spec: str, name: str, folder: Path | None) -> str:
     return f"huggingface:{path}"
 
 
-def _endpoint(declaration: _Declaration, name: str, base_url: str | None, api_key_env: str | None) -> Endpoint:
-    given = Endpoint(
-        base_url=base_url if base_url is not None else declaration.endpoint.base_url,
-        api_key_env=api_key_env if api_key_env is not None else declaration.endpoint.api_key_env,
+def _endpoint(declaration: Declaration, name: str, base_url: str | None, api_key_env: str | None) -> Endpoint:
+    stated = declaration.endpoint
+    given = msgspec.structs.replace(
+        stated,
+        base_url=base_url if base_url is not None else stated.base_url,
+        api_key_env=api_key_env if api_key_env is not None else stated.api_key_env,
     )
-    if declaration.provider == "wordllama" and given != Endpoint():
-        raise CheckpointError(f"{name}: endpoint: wordllama runs in this process and has none; leave it out")
+    if given != stated and declaration.provider != "openai":
+        raise CheckpointError(
+            f"{name}: {declaration.provider} runs in this process and is asked at no address; leave the address and "
+            "its key out"
+        )
     if given.base_url is not None:
         _refuse_unsafe_address(given.base_url, name)
     if not _VARIABLE.fullmatch(given.api_key_env):
         # Not shown: it may well be the key itself.
         raise CheckpointError(f"{name}: api_key_env is no name of an environment variable; name it, not the key")
+    if not _PATH.fullmatch(given.path):
+        # Nor is this: a key can be a part of a query.
+        raise CheckpointError(f"{name}: endpoint: path is none below an address; write it like /embeddings")
     return given
 
 

@@ -26,7 +26,7 @@ import msgspec
 
 from tierloom.errors import InputError
 from tierloom.serving import Narrowing, Profile, Serving
-from tierloom.serving_checks import nearest
+from tierloom.spelling import unknown_member
 
 
 def declared_serving(path: Path) -> Serving:
@@ -60,10 +60,8 @@ def _refuse_unknown_members(members: dict[str, Any], path: Path) -> None:
 
 
 def _refuse_unknown(members: Mapping[str, Any], kind: type[msgspec.Struct], where: str) -> None:
-    known = [field.name for field in msgspec.structs.fields(kind)]
-    for member in members:
-        if member not in known:
-            raise InputError(f"{where}: no member {member!r}{nearest(member, known)}; there are {', '.join(known)}")
+    if problem := unknown_member(members, kind):
+        raise InputError(f"{where}: {problem}")
 
 
 def _with_tier_names(members: dict[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """What does not fit together in how a collection is served, by name and with the nearest that there is."""
 
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 
 from tierloom.collection import Collection
 from tierloom.serving import Profile
+from tierloom.spelling import nearest
 
 
 def serving_problems(collection: Collection) -> Iterator[str]:
@@ -17,12 +17,6 @@ def serving_problems(collection: Collection) -> Iterator[str]:
             yield f"route {query_class} leads to no profile: {_unknown(name, serving.profiles)}"
     for name, profile in serving.profiles.items():
         yield from (f"profile {name}: {problem}" for problem in _profile_problems(profile, collection))
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """` (did you mean NAME?)` where one of the known names is like this one; empty where none is."""
-    near = get_close_matches(name, list(known), 1)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
