@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.installed
+# All of them but sentence-transformers, whose gigabytes have a lock of their own.
+EXTRAS := pipeline local openai gcs stream kafka pubsub serve report
+MODELS := tests/engines/sentence_transformers.lock
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast check torture bench lock clean
@@ -37,10 +40,11 @@ torture: $(SETUP) ## kill, refuse and race at every point there is: hours; seeds
 bench: $(SETUP) ## measure every claim of speed and memory, at sizes for a first look
 	$(BIN)/python -m benchmarks
 
-lock: ## write requirements.lock anew from pyproject.toml
+lock: ## write the lock files anew from pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --all-extras --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header $(EXTRAS:%=--extra %) --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-emit-package triton --constraint requirements.lock $(MODELS:.lock=.in) -o $(MODELS)
 
 clean: ## remove what the other targets made
 	rm -rf .venv .cache demo-store

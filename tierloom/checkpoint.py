@@ -41,7 +41,8 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What shapes a vector.
 
     `trained_prefixes` are the prefix dimensions the model was trained to serve (MRL, arXiv:2205.13147).
-    `document_fields` and `query_fields` are further members of the requests for each role, such as a task.
+    `document_fields` and `query_fields` are further members of the requests for each role, such as a task; a member
+    `model` takes the place of `model`, for models that share a space.
     `post_processing` lists the steps between the model's answer and the stored vector, in order; unit norm is always
     the last one (`tierloom.post_processing`). `half_precision` is what a model in this process computes with, in place
     of float32.

@@ -142,7 +142,9 @@ def _field_problems(declaration: Declaration) -> Iterator[str]:
         "endpoint.fields": endpoint.fields,
     }
     for table, fields in tables.items():
-        if taken := sorted({"model", endpoint.inputs} & set(fields)):
+        # In one role another model may be asked that shares the space.
+        own = {endpoint.inputs} if table != "endpoint.fields" else {endpoint.inputs, "model"}
+        if taken := sorted(own & set(fields)):
             yield f"{table}: {taken[0]} is what Tierloom itself writes into a request; leave it out"
         numbers = {field: held for field, held in fields.items() if isinstance(held, float)}
         if infinite := [field for field, held in numbers.items() if not math.isfinite(held)]:

@@ -5,7 +5,7 @@ from itertools import combinations, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierloom.embedders.packing import pack
+from tierloom.embedders.packing import pack, pack_by_length
 
 weights_lists = st.lists(st.integers(0, 12), max_size=9)
 
@@ -39,3 +39,17 @@ def test_ranges_cover_in_order_keep_the_limits_and_are_the_fewest(
 
 def test_nothing_packs_into_nothing() -> None:
     assert pack([], 3, 10) == []
+
+
+@given(st.lists(st.integers(0, 40), max_size=30), st.integers(1, 5), st.integers(1, 60))
+def test_groups_by_length_hold_all_and_keep_the_padded_limits(
+    lengths: list[int], max_inputs: int, max_weight: int
+) -> None:
+    groups = pack_by_length(lengths, max_inputs, max_weight)
+    assert sorted(position for group in groups for position in group) == list(range(len(lengths)))
+    for group in groups:
+        longest = max(lengths[position] for position in group)
+        assert len(group) == 1 or (len(group) <= max_inputs and len(group) * longest <= max_weight)
+    # Nothing in a group is longer than anything in the one before: that is what keeps the padding small.
+    for before, after in pairwise(groups):
+        assert min(lengths[position] for position in before) >= max(lengths[position] for position in after)

@@ -19,3 +19,20 @@ def pack(weights: Sequence[int], max_inputs: int, max_weight: int) -> list[range
     if weights:
         ranges.append(range(start, len(weights)))
     return ranges
+
+
+def pack_by_length(lengths: Sequence[int], max_inputs: int, max_weight: int) -> list[list[int]]:
+    """All positions of `lengths` in groups, the longest first.
+
+    Padded to its longest member, a group weighs `max_weight` at most; and it has at most `max_inputs` members. One that
+    is longer than that has a group of its own.
+    """
+    groups: list[list[int]] = []
+    room = 0
+    for position in sorted(range(len(lengths)), key=lambda position: -lengths[position]):
+        if room == 0:
+            groups.append([])
+            room = min(max_inputs, max(1, max_weight // max(1, lengths[position])))
+        groups[-1].append(position)
+        room -= 1
+    return groups
