@@ -104,3 +104,35 @@ def test_a_body_is_described_by_size_type_and_start() -> None:
     text = describe_body("text/html", b"<html>\n  <b>Sign in</b>" + b"x" * 1000)
     assert text.startswith("1023 bytes of text/html that begin '<html> <b>Sign in</b>xxx")
     assert len(text) < 200
+
+
+def cohere(floats: list[list[float]], **members: Any) -> bytes:
+    return json.dumps({"id": "x", "embeddings": {"float": floats}, **members}).encode()
+
+
+@pytest.mark.parametrize(("units", "tokens"), [({"input_tokens": 9}, 9), ({"input_tokens": 9.0}, 9), ({}, None)])
+def test_an_answer_as_cohere_writes_it(units: dict[str, float], tokens: int | None) -> None:
+    """By order, and with the count in another place: https://docs.cohere.com/reference/embed."""
+    found = decode_answer(cohere([[1.0, 2.0], [3.0, 4.0]], meta={"billed_units": units}), 2, 2)
+    assert found.vectors.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert found.tokens == tokens
+
+
+@pytest.mark.parametrize(
+    "body",
+    [cohere([[1.0]]), cohere([[1.0], [1.0], [1.0]]), b'{"embeddings": {"int8": [[1], [1]]}}', b'{"embeddings": null}'],
+)
+def test_what_is_no_answer_of_cohere_is_malformed(body: bytes) -> None:
+    with pytest.raises(MalformedAnswer):
+        decode_answer(body, 2, 1)
+
+
+def test_order_tells_only_where_indexes_are_known_to_be_left_out() -> None:
+    bare = [{"embedding": [1.0]}, {"embedding": [2.0]}]
+    assert decode_answer(body(bare), 2, 1, indexed=False).vectors.tolist() == [[1.0], [2.0]]
+    # Where some are there all the same, they must fit.
+    with pytest.raises(MalformedAnswer):
+        decode_answer(body([item(1, [1.0]), bare[1]]), 2, 1, indexed=False)
+    assert decode_answer(body([item(1, [1.0]), item(0, [2.0])]), 2, 1, indexed=False).vectors.tolist() == [[2.0], [1.0]]
+    with pytest.raises(MalformedAnswer):
+        decode_answer(body(bare[:1]), 2, 1, indexed=False)
