@@ -29,7 +29,7 @@ from tierloom.stores.opening import open_store
     help="Prefixes to serve, by their dimensions, such as 64,128,256; 256-binary keeps one bit of each.",
 )
 @click.option("--base-url", help="Where an OpenAI-compatible endpoint answers.")
-@click.option("--api-key-env", help="The environment variable that holds its key.  [default: OPENAI_API_KEY]")
+@click.option("--api-key-env", help="The environment variable that holds its key.  [default: that of the model]")
 @click.option(
     "--untrained-prefixes",
     is_flag=True,

@@ -32,7 +32,7 @@ _NOT_MEASURED: Final = 2
 @click.argument("named", nargs=-1, required=True, metavar="STORE | --model MODEL SOURCE...")
 @click.option("--model", help="Probe this model before there is a collection: a known one, or a TOML file.")
 @click.option("--base-url", help="Where an OpenAI-compatible endpoint answers.")
-@click.option("--api-key-env", help="The environment variable that holds its key.  [default: OPENAI_API_KEY]")
+@click.option("--api-key-env", help="The environment variable that holds its key.  [default: that of the model]")
 @click.option(
     "--chunk-tokens", default=512, show_default=True, type=click.IntRange(1), help="Tokens of a chunk, at most."
 )
