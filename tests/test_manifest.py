@@ -158,6 +158,22 @@ def test_a_version_is_seen_as_each_of_its_generations_has_it() -> None:
         checked_manifest(msgspec.structs.replace(OTHER, other=WHOLE.own).to_bytes(), 12)
 
 
+def test_a_generation_takes_the_place_of_its_own_wherever_that_is() -> None:
+    assert OTHER.other
+    for generation in OTHER.generations:
+        changed = msgspec.structs.replace(generation.own, documents=DocumentCounts(documents_in=7, deleted=7))
+        put = OTHER.with_generation(changed)
+        assert put.checkpoints == OTHER.checkpoints
+        assert put.of(generation.checkpoint).own == changed
+        (untouched,) = set(OTHER.checkpoints) - {generation.checkpoint}
+        assert put.of(untouched).own == OTHER.of(untouched).own
+        assert put.with_generation(generation) == OTHER
+    alone = msgspec.structs.replace(OTHER, other=None)
+    assert alone.with_generation(msgspec.structs.replace(WHOLE.own, gate=None)).other is None
+    with pytest.raises(CheckpointMismatch, match="version 12 has nothing of checkpoint"):
+        alone.with_generation(OTHER.other)
+
+
 def test_every_flipped_bit_is_refused() -> None:
     data = first_manifest(collection_of(tiers=(4,))).to_bytes()
     for at in range(len(data) * 8):

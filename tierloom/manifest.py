@@ -252,13 +252,6 @@ class Manifest(Generation, frozen=True, forbid_unknown_fields=True, kw_only=True
         members = {name: getattr(other, name) for name in _OF_A_GENERATION}
         return msgspec.structs.replace(self, other=self.own, **members)
 
-    def with_generation(self, generation: Generation) -> "Manifest":
-        """This version with a generation in the place of its own of the same checkpoint."""
-        if generation.checkpoint == self.checkpoint:
-            members = {name: getattr(generation, name) for name in _OF_A_GENERATION}
-            return msgspec.structs.replace(self, **members)
-        return msgspec.structs.replace(self, other=generation)
-
     def of(self, checkpoint: str | None) -> "Manifest":
         """This version with the generation of a checkpoint (a fingerprint) in front; None is the one that serves.
 
@@ -269,6 +262,14 @@ class Manifest(Generation, frozen=True, forbid_unknown_fields=True, kw_only=True
                 return generation
         there = " and ".join(self.checkpoints)
         raise CheckpointMismatch(f"version {self.version} has nothing of checkpoint {checkpoint}; it has {there}")
+
+    def with_generation(self, generation: Generation) -> "Manifest":
+        """This version with a generation in the place of the one of the same checkpoint, wherever that is.
+
+        Raises `CheckpointMismatch` when it has none such.
+        """
+        members = {name: getattr(generation, name) for name in _OF_A_GENERATION}
+        return msgspec.structs.replace(self.of(generation.checkpoint), **members).of(self.checkpoint)
 
     def objects(self) -> tuple[StoredObject, ...]:
         """Every object that this version names, but for the checkpoints."""
