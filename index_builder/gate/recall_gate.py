@@ -186,4 +186,5 @@ def _same_rows(proposal: Manifest, head: Manifest) -> bool:
         proposal.vector_shards == head.vector_shards
         and proposal.index_shards == head.index_shards
         and proposal.gate == head.gate
+        and proposal.reached == head.reached
     )
