@@ -66,7 +66,8 @@ class Kept:
 
     def add(self, manifest: Manifest) -> None:
         self.versions.add(manifest.version)
-        self.names |= {names.checkpoint(manifest.collection.checkpoint), names.run(manifest.run.run)}
+        for generation in manifest.generations:
+            self.names |= {names.checkpoint(generation.checkpoint), names.run(generation.run.run)}
         self.names.update(stored.path for stored in manifest.objects())
 
 

@@ -124,12 +124,13 @@ class Surveyor:
 
 
 def _made_of(held: frozenset[str], manifest: Manifest) -> Iterable[str]:
-    """Deletion bitmaps, index shards and aliases over vector shards that hold a document."""
-    for shard in manifest.vector_shards:
-        if shard.path in held and shard.deletes:
-            yield shard.deletes.path
-    for index in manifest.index_shards:
-        if not held.isdisjoint(index.vector_shards):
-            yield index.path
-            if index.aliases:
-                yield index.aliases.path
+    """Deletion bitmaps, index shards and aliases over vector shards that hold a document, in both generations."""
+    for generation in manifest.generations:
+        for shard in generation.vector_shards:
+            if shard.path in held and shard.deletes:
+                yield shard.deletes.path
+        for index in generation.index_shards:
+            if not held.isdisjoint(index.vector_shards):
+                yield index.path
+                if index.aliases:
+                    yield index.aliases.path
