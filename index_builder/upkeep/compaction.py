@@ -8,8 +8,9 @@ from index_builder.merge import merge_vector_shards, plan_merges
 from index_builder.upkeep.compaction_plan import Round, Rules, plan_rounds
 from index_builder.upkeep.publishing import publish_upkeep
 from index_builder.upkeep.replacing import Merged, Replacement
+from tierloom.collection import Sizes
 from tierloom.column_files import ColumnFiles
-from tierloom.errors import NotFound, Overtaken
+from tierloom.errors import CheckpointMismatch, NotFound, Overtaken
 from tierloom.manifest import IndexShard, Manifest
 from tierloom.shards.deletion_vector import dead_rows
 from tierloom.stores.store import Store
@@ -18,9 +19,11 @@ from tierloom.versions import read_head
 
 @dataclass(frozen=True, slots=True)
 class CompactedRound:
-    """What a published round did: vector shards merged and written (with their bytes), and index shards built."""
+    """What a published round did in the generation of a checkpoint (its fingerprint): vector shards merged and written
+    (with their bytes), and index shards built."""
 
     version: int
+    checkpoint: str
     shards_merged: int
     bytes_merged: int
     shards_written: int
@@ -47,7 +50,7 @@ def compact(
     begins: Callable[[Round], None] = lambda _: None,
     apart: bool = True,
 ) -> Compacted:
-    """Compact the newest version of a collection until nothing is due, or `rounds` were published.
+    """Compact every generation of the newest version until nothing is due, or `rounds` were published.
 
     May run beside any writer, and may be killed at any point: each round is published by itself, and what an
     unpublished one made is garbage, or found again. `stop` is asked between merges and between builds; a round that
@@ -72,43 +75,48 @@ def compact(
 def _carry_out(
     round_: Round, head: Manifest, store: Store, pool: BuildPool, stop: Callable[[], bool]
 ) -> CompactedRound:
+    generation = head.of(round_.checkpoint)
     try:
-        merged = list(_merges(round_, head, store, stop))
+        merged = list(_merges(round_, generation.collection.sizes, store, stop))
     except NotFound as error:
         raise _overtaken_or(error, round_, store) from error
     kept = [shard.path for shard in round_.vector_shards if shard.path not in round_.rewritten]
     builds = VerifiedBuilds(store, pool, stop)
     replacement = Replacement(merged, kept, ColumnFiles(store), builds)
     # Once for the builds, which take long, so that the commit itself is short.
-    replacement.on(head)
-    version = publish_upkeep("compact", replacement.on, store).version
-    return _described(version, merged, builds.built)
+    replacement.on(generation)
+    try:
+        version = publish_upkeep("compact", replacement.on, store, round_.checkpoint).version
+    except CheckpointMismatch as error:
+        raise _overtaken_or(error, round_, store) from error
+    return _described(version, round_.checkpoint, merged, builds.built)
 
 
-def _merges(round_: Round, head: Manifest, store: Store, stop: Callable[[], bool]) -> Iterator[Merged]:
+def _merges(round_: Round, sizes: Sizes, store: Store, stop: Callable[[], bool]) -> Iterator[Merged]:
     files = ColumnFiles(store)
     shards = [shard for shard in round_.vector_shards if shard.path in round_.rewritten]
     dead = [dead_rows(shard, files).astype("int64") for shard in shards]
-    for task in plan_merges(shards, dead, head.collection.sizes.vector_shard_rows):
+    for task in plan_merges(shards, dead, sizes.vector_shard_rows):
         if stop():
             raise Stopped
         yield Merged(task, merge_vector_shards(task, store))
 
 
-def _overtaken_or(error: NotFound, round_: Round, store: Store) -> Exception:
-    """Why an input is gone: another writer replaced it, and it was collected; or the store has lost it."""
-    live = {shard.path for shard in read_head(store).vector_shards}
+def _overtaken_or(error: NotFound | CheckpointMismatch, round_: Round, store: Store) -> Exception:
+    """Why an input is gone: another writer replaced it, or retired its generation; or the store has lost it."""
+    live = {shard.path for generation in read_head(store).generations for shard in generation.vector_shards}
     if all(shard.path in live for shard in round_.vector_shards):
         return error
-    return Overtaken(f"another writer has replaced shards in the meantime: {error}")
+    return Overtaken(f"another writer has replaced or retired shards in the meantime: {error}")
 
 
-def _described(version: int, merged: list[Merged], indexes: tuple[IndexShard, ...]) -> CompactedRound:
+def _described(version: int, checkpoint: str, merged: list[Merged], indexes: tuple[IndexShard, ...]) -> CompactedRound:
     rewritten = [one for one in merged if not one.task.changes_nothing]
     inputs = [shard for one in rewritten for shard in one.task.shards]
     outputs = [one.shard for one in rewritten if one.shard is not None]
     return CompactedRound(
         version=version,
+        checkpoint=checkpoint,
         shards_merged=len(inputs),
         bytes_merged=sum(shard.bytes for shard in inputs),
         shards_written=len(outputs),

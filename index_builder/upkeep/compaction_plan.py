@@ -1,4 +1,4 @@
-"""What to compact: a pure function of a manifest.
+"""What to compact: a pure function of a manifest. Each of its generations is compacted by itself.
 
 Vector shards that share their index shards are a group; publishing adds one. Groups of about one size are made
 into one when there are enough of them (size-tiered), up to the size of an index shard; so their number is
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tierloom.collection import Sizes
-from tierloom.manifest import Manifest, VectorShard
+from tierloom.manifest import Generation, Manifest, VectorShard, common_checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,16 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Groups that become one. Their shards in `rewritten` are merged, the others stay what they are."""
+    """Groups of one generation that become one. Their shards in `rewritten` are merged, the others stay what they
+    are."""
 
     groups: tuple[Group, ...]
     rewritten: frozenset[str]
+
+    @property
+    def checkpoint(self) -> str:
+        """The fingerprint of the checkpoint whose generation it is of."""
+        return common_checkpoint(self.vector_shards)
 
     @property
     def vector_shards(self) -> tuple[VectorShard, ...]:
@@ -64,28 +70,32 @@ class Round:
 
 
 def plan_rounds(manifest: Manifest, rules: Rules) -> list[Round]:
-    """What is due, the smallest round first: each round stands on its own."""
-    sizes = manifest.collection.sizes
-    groups = [group for group in groups_of(manifest) if group.live_rows in rules.group_rows]
-    crowded = [bin_ for level in _crowded(groups, rules, sizes) for bin_ in _bins(level, rules, sizes) if len(bin_) > 1]
-    placed = {group for bin_ in crowded for group in bin_}
-    alone = [group for group in groups if group not in placed and _is_due_alone(group, rules, sizes)]
-    rounds = [_round(bin_, rules, sizes) for bin_ in (*crowded, *_bins(alone, rules, sizes))]
+    """What is due in every generation, the smallest round first: each round stands on its own."""
+    rounds = [round_ for generation in manifest.generations for round_ in _rounds_of(generation, rules)]
     return sorted(rounds, key=lambda round_: round_.live_rows)
 
 
-def groups_of(manifest: Manifest) -> list[Group]:
-    """The groups of a version, in the order of their first vector shards.
+def _rounds_of(generation: Generation, rules: Rules) -> list[Round]:
+    sizes = generation.collection.sizes
+    groups = [group for group in groups_of(generation) if group.live_rows in rules.group_rows]
+    crowded = [bin_ for level in _crowded(groups, rules, sizes) for bin_ in _bins(level, rules, sizes) if len(bin_) > 1]
+    placed = {group for bin_ in crowded for group in bin_}
+    alone = [group for group in groups if group not in placed and _is_due_alone(group, rules, sizes)]
+    return [_round(bin_, rules, sizes) for bin_ in (*crowded, *_bins(alone, rules, sizes))]
+
+
+def groups_of(generation: Generation) -> list[Group]:
+    """The groups of a generation, in the order of their first vector shards.
 
     Where tiers group the shards differently, all that hang together are one group.
     """
-    leader = {shard.path: shard.path for shard in manifest.vector_shards}
-    for index in manifest.index_shards:
+    leader = {shard.path: shard.path for shard in generation.vector_shards}
+    for index in generation.index_shards:
         first = _leader_of(index.vector_shards[0], leader)
         for path in index.vector_shards[1:]:
             leader[_leader_of(path, leader)] = first
     members: defaultdict[str, list[VectorShard]] = defaultdict(list)
-    for shard in manifest.vector_shards:
+    for shard in generation.vector_shards:
         members[_leader_of(shard.path, leader)].append(shard)
     return [Group(tuple(shards)) for shards in members.values()]
 

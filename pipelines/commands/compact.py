@@ -34,7 +34,7 @@ from tierloom.versions import read_head
 @click.option("--rounds", type=click.IntRange(1), help="Stop after so many rounds; each publishes a version.")
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
 def command(store: str, fan_out: int, dead_share: float, rounds: int | None, as_json: bool) -> None:
-    """Merge the small and half-dead shards of STORE, and rebuild the index shards over them.
+    """Merge the small and half-dead shards of STORE, and rebuild the index shards over them, in every generation.
 
     No model is asked. It may run beside whoever writes, and be ended at any time: each round is published by
     itself. What it replaced stays for the versions that name it, until `tierloom gc`.
@@ -59,10 +59,18 @@ def _values(done: Compacted, before: Manifest, after: Manifest, elapsed: float) 
         "version": done.rounds[-1].version if done.rounds else before.version,
         "rounds": msgspec.to_builtins(done.rounds),
         "overtaken": done.overtaken,
-        "vector_shards": [len(before.vector_shards), len(after.vector_shards)],
-        "index_shards": [len(before.index_shards), len(after.index_shards)],
+        "vector_shards": [_vector_shards(before), _vector_shards(after)],
+        "index_shards": [_index_shards(before), _index_shards(after)],
         "elapsed_seconds": round(elapsed, 3),
     }
+
+
+def _vector_shards(manifest: Manifest) -> int:
+    return sum(len(generation.vector_shards) for generation in manifest.generations)
+
+
+def _index_shards(manifest: Manifest) -> int:
+    return sum(len(generation.index_shards) for generation in manifest.generations)
 
 
 def _told(done: Compacted, values: dict[str, object]) -> str:

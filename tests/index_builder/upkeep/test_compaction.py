@@ -15,6 +15,7 @@ from index_builder.upkeep.compaction_plan import Rules, groups_of
 from index_builder.upkeep.tiers import add_tiers, drop_tiers
 from tests.engines.gcs_server import GcsBucket
 from tests.index_builder.upkeep.living import Living
+from tests.index_builder.upkeep.meanwhile import once
 from tierloom import names
 from tierloom.collection import Sizes, Tier
 from tierloom.errors import Corrupt, NotFound
@@ -29,20 +30,6 @@ RULES = Rules(fan_out=4)
 @pytest.fixture
 def living(tmp_path: Path) -> Living:
     return Living(LocalStore(tmp_path / "store"))
-
-
-def once(work: Callable[[], object], at: int = 1) -> Callable[[], bool]:
-    """A `stop` that never says so, and does something when it is asked for the `at`th time."""
-    asked = 0
-
-    def stop() -> bool:
-        nonlocal asked
-        asked += 1
-        if asked == at:
-            work()
-        return False
-
-    return stop
 
 
 def put_small(living: Living, count: int, chunks: int = 3) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from index_builder.upkeep.compaction_plan import Rules, plan_rounds
 from index_builder.upkeep.retention import set_retention
 from pipelines.running import make_job
 from pipelines.streaming.live_line import LiveLine
@@ -17,6 +18,7 @@ from pipelines.streaming.loop import Pace, StreamLoop
 from pipelines.streaming.totals import Totals
 from pipelines.streaming.upkeep import Upkeep
 from tests.embedders.endpoint import Endpoint
+from tests.index_builder.upkeep.living import Living
 from tests.pipelines.command_line import assert_whole, head_of, live_texts
 from tests.pipelines.streaming.following import texts_of, wait_until
 from tests.pipelines.streaming.scripted import SOURCE, Event, Scripted, document
@@ -234,6 +236,19 @@ class TestUpkeep:
         assert head.run.command == "compact"
         assert len(head.vector_shards) < 20
         assert live_texts(collection.root) == before
+
+    def test_behind_both_generations(self, tmp_path: Path) -> None:
+        living = Living(LocalStore(tmp_path / "two"))
+        living.begin()
+        for at in range(8):
+            living.put({f"document {at}": 3})
+        said: list[str] = []
+        with Upkeep(living.store, said.append) as upkeep:
+            upkeep.look(published=True)
+            self.look_until(upkeep, lambda: not plan_rounds(living.head, Rules()))
+        assert said == []
+        assert [len(generation.vector_shards) for generation in living.head.generations] == [1, 1]
+        living.check()
 
     def test_garbage_is_collected_now_and_then(self, collection: LocalStore) -> None:
         for _ in range(4):
