@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "report": "Draw a page: what each tier loses, takes and cost.",
     "compact": "Merge small and half-dead shards.",
     "tiers": "Add serving tiers to a live collection, or drop them.",
+    "retire": "Drop a generation that serves nobody any more.",
     "history": "Show the versions: when, by what, what changed.",
     "retention": "Show or change how long versions and deletions are kept.",
     "erase": "Remove documents from everything that is stored.",

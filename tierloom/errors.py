@@ -7,6 +7,7 @@ TierloomError
 │   ├── SyncRefused            a sync would delete more than it may
 │   ├── ErasureRefused         a channel or a lease keeps a version that holds what is to be erased
 │   ├── PromotionRefused       a version that is not measured, or misses its recall floor, is not served
+│   ├── RetirementRefused      the generation serves, or is all there is, or would be thrown away half built
 │   ├── CollectionExists       `init` on a store that already holds a collection
 │   ├── NotACollection         a store without a manifest
 │   ├── NotPulled              a mirror without what is asked of it
@@ -66,6 +67,10 @@ class ErasureRefused(InputError):
 
 class PromotionRefused(InputError):
     """A version that is not measured, or misses the recall floor: no channel is pointed at it."""
+
+
+class RetirementRefused(InputError):
+    """A generation that serves, or without which nothing would, or that is still being built."""
 
 
 class CollectionExists(InputError):
