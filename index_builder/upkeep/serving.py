@@ -12,10 +12,12 @@ from tierloom.stores.store import Store
 from tierloom.versions import read_head
 
 
-def set_serving(store: Store, serving: Serving) -> Manifest:
-    """Publish a version that is served like this, if the newest is not; the newest version from now on.
+def set_serving(store: Store, serving: Serving, checkpoint: str | None = None) -> Manifest:
+    """Publish a version whose generation of a checkpoint is served like this, if the newest is not; the newest version
+    from now on, with that generation in front.
 
-    Raises `InputError` when a profile or route cannot be served; `NotACollection` or `PreconditionsIgnored`.
+    Raises `InputError` when a profile or route cannot be served; `NotACollection`, `PreconditionsIgnored`, or
+    `CheckpointMismatch` without such a generation.
     """
 
     def changed(head: Manifest) -> Manifest:
@@ -24,8 +26,8 @@ def set_serving(store: Store, serving: Serving) -> Manifest:
             raise InputError(f"{store.url} cannot be served like this: {'; '.join(problems)}")
         return msgspec.structs.replace(head, collection=collection)
 
-    head = read_head(store)
+    head = read_head(store).of(checkpoint)
     if changed(head) == head:
         return head
     probe_preconditions(store)
-    return publish_upkeep("serving", changed, store)
+    return publish_upkeep("serving", changed, store, checkpoint)

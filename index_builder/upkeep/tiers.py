@@ -16,19 +16,25 @@ from tierloom.stores.store import Store
 
 @dataclass(frozen=True, slots=True)
 class AddedTiers:
-    """The version that has the tiers first, and the index shards in it."""
+    """The version that has the tiers first, and their index shards in it."""
 
     version: int
     index_shards: tuple[IndexShard, ...]
 
 
-def add_tiers(store: Store, tiers: Sequence[Tier], untrained_prefixes: bool = False, apart: bool = True) -> AddedTiers:
-    """Build tiers over all that is live, and publish them together.
+def add_tiers(
+    store: Store,
+    tiers: Sequence[Tier],
+    untrained_prefixes: bool = False,
+    apart: bool = True,
+    checkpoint: str | None = None,
+) -> AddedTiers:
+    """Build tiers over all that is live in the generation of a checkpoint, and publish them together.
 
     Whatever is published meanwhile is built as well: no version has a tier that does not cover it. Killed at any
     point, it has published nothing, and finds what it has built when it is asked again. `untrained_prefixes` is
-    noted if it was needed. Raises `CheckpointError` when the collection has a tier of that name, or stores no such
-    prefix; `VerificationError` when a tier misses what it should find.
+    noted if it was needed. Raises `CheckpointError` when the generation has a tier of that name, or stores no such
+    prefix; `VerificationError` when a tier misses what it should find; `CheckpointMismatch` without such a generation.
     """
     with BuildPool(apart) as pool:
         builds = VerifiedBuilds(store, pool)
@@ -38,16 +44,17 @@ def add_tiers(store: Store, tiers: Sequence[Tier], untrained_prefixes: bool = Fa
             built = builds.of([task for tier in tiers for task in _tasks(tier, head)])
             return msgspec.structs.replace(head, collection=collection, index_shards=(*head.index_shards, *built))
 
-        published = publish_upkeep("tiers add", change, store)
+        published = publish_upkeep("tiers add", change, store, checkpoint)
     names = {tier.name for tier in tiers}
     return AddedTiers(published.version, tuple(index for index in published.index_shards if index.tier in names))
 
 
-def drop_tiers(store: Store, names: Sequence[int | str]) -> int:
-    """Publish a version without the tiers of these names; its number. Their prefixes stay stored, so they can be added
-    again.
+def drop_tiers(store: Store, names: Sequence[int | str], checkpoint: str | None = None) -> int:
+    """Publish a version whose generation of a checkpoint has no tiers of these names; its number. Their prefixes stay
+    stored, so they can be added again.
 
-    Raises `CheckpointError` when the collection has no such tier, serves it in a profile, or would have none left.
+    Raises `CheckpointError` when it has no such tier, serves it in a profile, or would have none left;
+    `CheckpointMismatch` without such a generation.
     """
 
     def change(head: Manifest) -> Manifest:
@@ -63,7 +70,7 @@ def drop_tiers(store: Store, names: Sequence[int | str]) -> int:
             index_shards=tuple(index for index in head.index_shards if index.tier not in dropped),
         )
 
-    return publish_upkeep("tiers drop", change, store).version
+    return publish_upkeep("tiers drop", change, store, checkpoint).version
 
 
 def _refuse_served(collection: Collection, dropped: Set[str]) -> None:

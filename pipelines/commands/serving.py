@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from pipelines.commands.generation_option import checkpoint_option, generation_named
 from pipelines.commands.tables import table
 from tierloom.declaring_serving import declared_serving
 from tierloom.gate import Estimate, Gate
@@ -19,23 +20,26 @@ from tierloom.versions import read_head
 @click.command("serving")
 @click.argument("store")
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path), metavar="[FILE.toml]")
+@checkpoint_option
 @click.option("--json", "as_json", is_flag=True, help="Print the profiles and routes as JSON.")
-def command(store: str, file: Path | None, as_json: bool) -> None:
+def command(store: str, file: Path | None, generation: str | None, as_json: bool) -> None:
     """Show how STORE is searched: its profiles, and which class of queries gets which. With FILE.toml, set them.
 
     A new version says so; its documents and tiers are those of the one before. Classes that no route names, and queries
-    without a class, get the default profile.
+    without a class, get the default profile. Each generation is searched by profiles of its own.
     """
     opened = open_store(store)
-    manifest = read_head(opened) if file is None else _set(opened, file)
+    manifest = generation_named(generation, read_head(opened), opened)
+    if file is not None:
+        manifest = _set(opened, file, manifest.checkpoint)
     click.echo(msgspec.json.encode(_values(manifest)) if as_json else "\n".join(_lines(manifest)))
 
 
-def _set(store: Store, file: Path) -> Manifest:
+def _set(store: Store, file: Path, checkpoint: str) -> Manifest:
     # Here, for publishing takes the libraries that measure, and who only looks does without.
     from index_builder.upkeep.serving import set_serving
 
-    return set_serving(store, declared_serving(file))
+    return set_serving(store, declared_serving(file), checkpoint)
 
 
 def _lines(manifest: Manifest) -> Iterator[str]:

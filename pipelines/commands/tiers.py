@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from index_builder.upkeep.tiers import AddedTiers, add_tiers, drop_tiers, refuse_unfit_tiers
+from pipelines.commands.generation_option import checkpoint_option, generation_named
 from pipelines.commands.options import graph_options, tier_names
 from pipelines.commands.tables import count, size, table
 from tierloom.collection import Tier, plan_tiers
@@ -24,11 +25,13 @@ def command() -> None:
 @command.command("add")
 @click.argument("store")
 @_names
+@checkpoint_option
 @click.option("--untrained-prefixes", is_flag=True, help="Accept tiers that the model was not trained for.")
 @graph_options
 def add(
     store: str,
     names: tuple[str, ...],
+    generation: str | None,
     untrained_prefixes: bool,
     connectivity: int,
     expansion_add: int,
@@ -37,11 +40,11 @@ def add(
     """Build TIERS over all that is live in STORE, from the prefixes that it stores.
 
     A tier is named by its dimensions, at most as many as the largest that the collection was made with, such as 64; a
-    binary one, of one bit for each, 64-binary. Whoever writes may go on.
+    binary one, of one bit for each, 64-binary. Whoever writes may go on. Each generation has tiers of its own.
     """
     began = time.monotonic()
     opened = open_store(store)
-    head = read_head(opened)
+    head = generation_named(generation, read_head(opened), opened)
     probe_preconditions(opened)
     checkpoint = read_checkpoint(opened, head.collection.checkpoint)
     untrained = untrained_prefixes or head.collection.untrained_prefixes
@@ -49,23 +52,24 @@ def add(
     refuse_unfit_tiers(head.collection, tiers)
     rows = sum(shard.rows for shard in head.vector_shards)
     click.echo(f"building {count(len(tiers), 'tier')} over {rows:,} rows", err=True)
-    added = add_tiers(opened, tiers, untrained_prefixes)
+    added = add_tiers(opened, tiers, untrained_prefixes, checkpoint=head.checkpoint)
     click.echo(table([*_held(added, tiers), ("time", f"{time.monotonic() - began:.1f} s"), _version(added.version)]))
 
 
 @command.command("drop")
 @click.argument("store")
 @_names
-def drop(store: str, names: tuple[str, ...]) -> None:
+@checkpoint_option
+def drop(store: str, names: tuple[str, ...], generation: str | None) -> None:
     """Serve STORE without these of its TIERS.
 
     Versions that have them can still be read, until `tierloom gc`. Their prefixes stay stored: the tiers can be
     added again.
     """
     opened = open_store(store)
-    read_head(opened)
+    checkpoint = generation_named(generation, read_head(opened), opened).checkpoint
     probe_preconditions(opened)
-    version = drop_tiers(opened, names)
+    version = drop_tiers(opened, names, checkpoint)
     click.echo(table([_version(version)]))
 
 
