@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from index_builder.build_pool import BuildPool, VerifiedBuilds
-from index_builder.gate.recall_gate import RecallGate
+from index_builder.gate.recall_gates import RecallGates
 from index_builder.upkeep.at_once import of_each
 from index_builder.upkeep.holders import Holders, read_holders
 from index_builder.upkeep.naming import Ids
@@ -140,22 +140,23 @@ class _Erasure:
     def _publish(self, survey: Survey) -> None:
         run, files = uuid.uuid4().hex, ColumnFiles(self._store)
         without = Without(self._ids, survey.sequences, run, files, VerifiedBuilds(self._store, self._pool))
-        gate = RecallGate(files)
+        gates = RecallGates(files)
 
         def successor(head: Manifest) -> Manifest | None:
             changed = None if head.run.run == run else without.on(head)
             if changed is None:
                 return None
             # What must go goes, whatever the tiers find without it.
-            changed = gate.measured(changed, head, refuse=False)
-            self._rebuilt |= {index.path for index in changed.index_shards} - {x.path for x in head.index_shards}
+            changed = gates.measured(changed, head, refuse=False)
+            self._rebuilt |= _index_paths(changed) - _index_paths(head)
             return msgspec.structs.replace(changed, version=head.version + 1, created=now(), writer=writer())
 
         head = commit(self._store, successor)
         if head.run.run == run:
             self._runs.append(run)
             self._rewritten |= {one.path: one for one in without.rewritten}
-            store_report(RunReport(record=head.run, version=head.version, published=True), self._store)
+            other = head.other.run if head.other else None
+            store_report(RunReport(record=head.run, other=other, version=head.version, published=True), self._store)
 
     def _retire(self, survey: Survey) -> None:
         # In this order: see `tierloom.lease`.
@@ -228,3 +229,7 @@ class _Erasure:
             unproven=unproven,
             remaining=tuple(sorted(survey.tainted)),
         )
+
+
+def _index_paths(manifest: Manifest) -> set[str]:
+    return {index.path for generation in manifest.generations for index in generation.index_shards}

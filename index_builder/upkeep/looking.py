@@ -109,9 +109,10 @@ class Looker:
             return None
 
     def _codes_in(self, tier: str) -> set[bytes]:
-        """What the rows that were found have as codes in the tier of this name."""
+        """What the rows that were found have as codes in the tier of this name. Generations store prefixes of different
+        lengths: what has fewer dimensions is in no such tier, and its beginning alone might be found by chance."""
         dimensions, kind = parse_tier_name(tier)
-        prefixes = (np.frombuffer(code, np.int8)[np.newaxis] for code in self._codes)
+        prefixes = (np.frombuffer(code, np.int8)[np.newaxis] for code in self._codes if len(code) >= dimensions)
         return {
             (binary_codes(prefix, dimensions) if kind == "binary" else prefix[:, :dimensions]).tobytes()
             for prefix in prefixes

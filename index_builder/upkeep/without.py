@@ -22,7 +22,7 @@ from tierloom.seen_files import SEEN_FILES
 from tierloom.settle import Verdict, settle
 from tierloom.shards import deletion_vector
 from tierloom.shards.live import LiveShard
-from tierloom.shards.primary_key import find_documents
+from tierloom.shards.primary_key import find_documents, live_sequences
 from tierloom.stored_object import StoredObject
 from tierloom.tombstones import TOMBSTONES, Tombstones, tombstone_entries
 
@@ -35,10 +35,26 @@ class _Letters:
     lost: tuple[DeadLetter, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What is to go from the generation in front of `head`: rows of the merged shards, letters, and the documents that
+    were alive in it."""
+
+    head: Manifest
+    merged: Sequence[Merged]
+    letters: _Letters
+    verdict: Verdict
+
+    @property
+    def is_news(self) -> bool:
+        return bool(self.merged or self.letters.lost or self.verdict.deletions)
+
+
 class Without:
     """Makes the successor of whatever head there is; what was merged and built for one is used for the next.
 
-    `sequences` are those at which the documents are deleted: the newest that anything in the store has of each.
+    `sequences` are those at which the documents are deleted, if none newer is published meanwhile: the newest that
+    anything in the store has of each.
     """
 
     def __init__(
@@ -62,25 +78,40 @@ class Without:
 
     def on(self, head: Manifest) -> Manifest | None:
         """The head without the documents; None if it has none of them and remembers their deletion."""
-        verdict = self._settle(head)
-        letters = self._letters(head.dead_letters)
-        entries = self._file_entries(head.files)
-        holding = self._holding(head)
-        if not (holding or letters.lost or entries != head.files or verdict.deletions):
+        files, newest = self._file_entries(head.files), self._newest(head)
+        parts = [self._part(generation, newest) for generation in head.generations]
+        if files == head.files and not any(part.is_news for part in parts):
             return None
-        replaced = self._replace(head, holding) if holding else head
-        return msgspec.structs.replace(
-            replaced,
-            run=RunRecord(self._run, "erase", _run_counts(verdict), removed=verdict.removed),
-            dead_letters=letters.parts,
-            files=entries,
-            tombstones=self._tombstones(head, verdict),
-            documents=_counts(head.documents, verdict, self._dead_events(head, letters.lost)),
-        )
+        changed = head
+        for part in parts:
+            # One that is being built knows less of what was deleted and came back: it is told by the one in front.
+            changed = changed.with_generation(self._without(part, parts[0].verdict.undone))
+        # The same deletions are news to each of them, for no event of the documents beats one.
+        tombstones = self._tombstones(head, parts[0].verdict.deletions)
+        return msgspec.structs.replace(changed, files=files, tombstones=tombstones)
 
-    def _settle(self, head: Manifest) -> Verdict:
-        shards = [LiveShard(shard, self._files) for shard in head.vector_shards]
-        return settle(shards, (), self._sequences, Tombstones(head.tombstones, self._files))
+    def _part(self, generation: Manifest, newest: Mapping[str, int]) -> _Part:
+        shards = [LiveShard(shard, self._files) for shard in generation.vector_shards]
+        verdict = settle(shards, (), newest, Tombstones(generation.tombstones, self._files))
+        return _Part(generation, self._holding(generation), self._letters(generation.dead_letters), verdict)
+
+    def _newest(self, head: Manifest) -> Mapping[str, int]:
+        """The sequence at which each document is deleted: no event of it that lives in any generation beats that, even
+        one that was published since `sequences` were looked for."""
+        shards = [LiveShard(shard, self._files) for one in head.generations for shard in one.vector_shards]
+        newest = live_sequences(shards, {document_id: document_key(document_id) for document_id in self._ids.every})
+        for document_id, sequence in self._sequences.items():
+            newest[document_id] = max(sequence, newest.get(document_id, sequence))
+        return newest
+
+    def _without(self, part: _Part, undone: int) -> Manifest:
+        head, verdict = part.head, part.verdict
+        return msgspec.structs.replace(
+            self._replace(head, part.merged) if part.merged else head,
+            run=RunRecord(self._run, "erase", _run_counts(verdict), removed=verdict.removed),
+            dead_letters=part.letters.parts,
+            documents=_counts(head.documents, verdict, undone, self._dead_events(head, part.letters.lost)),
+        )
 
     def _holding(self, head: Manifest) -> list[Merged]:
         """The shards that hold a document, dead or alive, each with what takes its place."""
@@ -132,9 +163,9 @@ class Without:
         self._into[part.path] = stored
         return stored
 
-    def _tombstones(self, head: Manifest, verdict: Verdict) -> tuple[LedgerPart, ...]:
+    def _tombstones(self, head: Manifest, deletions: Mapping[str, int]) -> tuple[LedgerPart, ...]:
         noted = int(datetime.now(UTC).timestamp())
-        entries = tombstone_entries(verdict.deletions.items(), noted)
+        entries = tombstone_entries(deletions.items(), noted)
         forget_before = noted - head.retention.deletions_seconds
         return TOMBSTONES.add(head.tombstones, entries, self._files.store, self._files, forget_before)
 
@@ -165,13 +196,13 @@ def _run_counts(verdict: Verdict) -> DocumentCounts:
     return DocumentCounts(documents_in=deletions, deleted=deletions)
 
 
-def _counts(before: DocumentCounts, verdict: Verdict, dead: int) -> DocumentCounts:
-    """Each deletion is an event that came in; what it removes, it beat."""
+def _counts(before: DocumentCounts, verdict: Verdict, undone: int, dead: int) -> DocumentCounts:
+    """Each deletion is an event that came in; what it removes, it beat, as it did `undone` deletions."""
     deletions = len(verdict.deletions)
     return DocumentCounts(
         documents_in=before.documents_in + deletions,
         live=before.live - verdict.removed,
-        superseded=before.superseded + verdict.removed + verdict.undone + dead,
-        deleted=before.deleted + deletions - verdict.undone,
+        superseded=before.superseded + verdict.removed + undone + dead,
+        deleted=before.deleted + deletions - undone,
         dead_lettered=before.dead_lettered - dead,
     )
