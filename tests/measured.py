@@ -40,7 +40,7 @@ def _objects() -> dict[str, bytes]:
 
 
 def quality(recall: float) -> Quality:
-    return Quality(recall=Estimate(mean=recall, low=max(recall - 0.02, 0), high=min(recall + 0.02, 1)))
+    return Quality(recall=Estimate(mean=recall, low=max(recall - 0.02, 0.0), high=min(recall + 0.02, 1.0)))
 
 
 def tier_quality(tier: str, safe_shortlist: int | None) -> TierQuality:

@@ -68,7 +68,7 @@ def test_the_newest_200_moves_are_kept(store: LocalStore) -> None:
     store.create(names.channel("prod"), seal(Channel("prod", version=200, serial=199, moves=moves)))
     channel = moved(store, 201)
     assert [move.version for move in channel.moves] == [*range(2, 202)]
-    assert channel.served == tuple(range(1, 202))
+    assert versions(channel) == list(range(1, 202))
     assert channel.serial == 200
 
 
@@ -80,15 +80,15 @@ def test_a_history_that_is_cut_short_still_tells_what_was_served_before(
     for version in range(10):
         moved(store, version)
     for version in (8, 7, 6, 5):
-        assert moved(store, version, "rollback").served[-1] == version
-    assert channel_of(store).served == (5,)
+        assert versions(moved(store, version, "rollback"))[-1] == version
+    assert versions(channel_of(store)) == [5]
 
 
 def test_an_erasure_moves_it_on(store: LocalStore) -> None:
     for version in (1, 2):
         moved(store, version)
     moved(store, 5, "erase")
-    assert channel_of(store).served == (1, 2, 5)
+    assert versions(channel_of(store)) == [1, 2, 5]
 
 
 def test_a_move_is_known_by_its_serial(store: LocalStore) -> None:
@@ -101,7 +101,7 @@ def test_a_move_is_known_by_its_serial(store: LocalStore) -> None:
 def test_a_channel_that_does_not_point_where_it_was_moved_is_refused(store: LocalStore) -> None:
     channel = moved(store, 3)
     (store.root / names.channel("prod")).write_bytes(seal(msgspec.structs.replace(channel, version=4)))
-    with pytest.raises(Malformed, match="points to version 4, its last move to 3; put it back"):
+    with pytest.raises(Malformed, match="points to version 4, its last move to version 3; put it back"):
         read_channel(store, "prod")
 
 
@@ -111,6 +111,10 @@ def test_every_channel_is_listed_by_name_and_nothing_else(store: LocalStore) -> 
     for name in ("channels/Odd.json", "channels/prod.json.bak", "channels/a/b.json"):
         store.create(name, b"mine")
     assert [channel.name for channel in read_channels(store)] == ["canary", "latest", "prod"]
+
+
+def versions(channel: Channel) -> list[int]:
+    return [served.version for served in channel.served]
 
 
 def channel_of(store: LocalStore) -> Channel:

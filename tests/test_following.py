@@ -13,15 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 
 import tierloom
-from tests.small_shards import CHECKPOINT, Row, first_manifest, make_collection, publish, store_shard, with_dead
+from tests.small_shards import Row, make_collection, publish, store_shard, with_dead
 from tierloom import names
 from tierloom.channel import move_channel, read_channel
-from tierloom.errors import CheckpointError, Corrupt, EmbedderRefused, InputError, Malformed, NotFound
+from tierloom.errors import CheckpointError, Corrupt, InputError, Malformed, NotFound
 from tierloom.following import Follower
 from tierloom.manifest import Manifest
 from tierloom.stores.local import LocalStore
@@ -207,42 +206,6 @@ def test_a_channel_that_comes_back_is_no_failure(store: LocalStore, follower: Fo
     point(store, 1)
     assert follower.check() is False
     assert follower.last_error is None
-
-
-def test_a_checkpoint_that_cannot_be_embedded_for_is_not_followed(
-    store: LocalStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the one before could be: who asks by vectors alone needs no key."""
-    other = msgspec.structs.replace(
-        CHECKPOINT,
-        space=msgspec.structs.replace(CHECKPOINT.space, model="another-model"),
-        endpoint=msgspec.structs.replace(CHECKPOINT.endpoint, api_key_env="ANOTHER_KEY"),
-    )
-    store.create(names.checkpoint(other.fingerprint), other.to_bytes())
-    head = manifest_of(store, 3)
-    moved = msgspec.structs.replace(
-        first_manifest(msgspec.structs.replace(head.collection, checkpoint=other.fingerprint)),
-        version=4,
-        parent=head.digest(),
-    )
-    store.create(names.manifest(4), moved.to_bytes())
-    monkeypatch.setenv("OPENAI_API_KEY", "unused")
-    monkeypatch.delenv("ANOTHER_KEY", raising=False)
-    with tierloom.follow(store.root, poll=False) as follower:
-        point(store, 4)
-        assert follower.check() is False
-        assert isinstance(follower.last_error, EmbedderRefused)
-        assert "ANOTHER_KEY" in str(follower.last_error)
-        assert follower.search(QUERY).version == 1
-        monkeypatch.setenv("ANOTHER_KEY", "unused")
-        assert follower.check()
-    monkeypatch.delenv("OPENAI_API_KEY")
-    monkeypatch.delenv("ANOTHER_KEY")
-    point(store, 1)
-    with tierloom.follow(store.root, poll=False) as follower:
-        point(store, 4)
-        assert follower.check()
-        assert follower.search(QUERY).version == 4
 
 
 def test_a_version_is_served_on_when_it_is_retired(store: LocalStore, follower: Follower) -> None:

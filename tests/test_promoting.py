@@ -19,7 +19,9 @@ from tierloom.channel import Channel, read_channel
 from tierloom.commit import commit
 from tierloom.errors import ChannelMoved, Corrupt, InputError, Malformed, PromotionRefused, RevisionMismatch
 from tierloom.lease import leases
-from tierloom.promoting import mover, promote, rollback
+from tierloom.moving import mover
+from tierloom.promoting import promote
+from tierloom.rolling_back import rollback
 from tierloom.serving import Profile, Serving
 from tierloom.stores.local import LocalStore
 from tierloom.stores.store import Revision

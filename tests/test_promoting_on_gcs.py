@@ -11,7 +11,8 @@ from tests.small_shards import make_collection
 from tierloom.channel import read_channel
 from tierloom.errors import Corrupt, InputError
 from tierloom.lease import leases
-from tierloom.promoting import promote, rollback
+from tierloom.promoting import promote
+from tierloom.rolling_back import rollback
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Store
 from tierloom.versions import read_manifest
@@ -36,7 +37,7 @@ def test_channels_move_there_and_back_and_lose_no_move(store: Store) -> None:
     assert sorted(move.message for move in seen[0].moves) == ["1", "2", "3"]
     assert all(before.version == after.previous for before, after in pairwise(seen[0].moves))
     *_, before, _ = seen[0].served
-    assert rollback(store, "prod").channel.version == before
+    assert rollback(store, "prod").channel.serves == before
     assert list(leases(store)) == []
 
 

@@ -34,6 +34,7 @@ TierloomError
 │   └── NotMatryoshka          a tier's prefixes carry no more than as many other dimensions would
 ├── EmbedderError              the model could not be asked
 │   ├── EmbedderRefused        it will refuse again: wrong key, no quota, unknown model, wrong dimensions
+│   ├── FlipRefused            this process cannot embed queries for the checkpoint that a channel names now
 │   └── EmbedderUnavailable    it kept failing until the retries were used up
 └── MissingExtra               an optional dependency that this command needs is not installed
 
@@ -175,6 +176,10 @@ class EmbedderError(TierloomError):
 
 class EmbedderRefused(EmbedderError):
     """The endpoint refused, and would refuse again: asking twice only costs time."""
+
+
+class FlipRefused(EmbedderError):
+    """This process cannot embed queries for the checkpoint that its channel names now: it serves what it served."""
 
 
 class EmbedderUnavailable(EmbedderError):

@@ -1,7 +1,8 @@
-"""Following a channel: when it moves, the new version is opened beside the old one, and takes its place at once.
+"""Following a channel: when it moves, what it names is opened beside what is served, and takes its place at once.
 
-A query works on one version from its first step to its last. The old one is closed when the last query that uses it has
-left. What cannot be opened is never served: the old version goes on, and `last_error` says why.
+A query works on one generation of one version from its first step to its last, and the model that embeds it is opened
+and tried with them: so no query meets vectors of another checkpoint. The old one is closed when the last query that
+uses it has left. What cannot be opened is never served: the old one goes on, and `last_error` says why.
 """
 
 import contextlib
@@ -16,8 +17,11 @@ from typing import Any, Final, Unpack
 from numpy.typing import NDArray
 
 from tierloom.answer import Answer
-from tierloom.errors import EmbedderRefused, InputError, MissingExtra, NotFound, TierloomError
+from tierloom.channel import Served
+from tierloom.errors import InputError, NotFound, TierloomError
+from tierloom.flipping import QueryModels
 from tierloom.forking import remake_in_children, resume_in_children
+from tierloom.generations import told
 from tierloom.manifest import Manifest
 from tierloom.object_files import ObjectFiles
 from tierloom.open_objects import OpenObjects
@@ -27,7 +31,7 @@ from tierloom.search_options import SearchOptions
 from tierloom.snapshot import Shared, Snapshot
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Store
-from tierloom.versions import channel_version, read_checkpoint
+from tierloom.versions import channel_serves
 
 _log: Final = logging.getLogger(__name__)
 
@@ -43,8 +47,8 @@ def follow(
     poll: bool = True,
     trust_verified: bool = False,
 ) -> "Follower":
-    """Serve whatever version `channel` names, from now on. It is looked at every `interval` by a thread; without
-    `poll`, when `Follower.check` is called.
+    """Serve what `channel` names, from now on: a version, and its generation. It is looked at every `interval` by a
+    thread; without `poll`, when `Follower.check` is called.
 
     All that queries may need is fetched, verified and mapped before this returns. `cache` and `trust_verified`
     are as for `tierloom.open`.
@@ -57,16 +61,17 @@ def follow(
 
 
 class _Held:
-    """A version that is open, and the threads of the queries that are at work on it."""
+    """What is open of what a channel named (`named`), and the threads of the queries that are at work on it."""
 
-    def __init__(self, snapshot: Snapshot, vectors: QueryVectors) -> None:
+    def __init__(self, named: Served, snapshot: Snapshot, vectors: QueryVectors) -> None:
+        self.named = named
         self.snapshot = snapshot
         self.vectors = vectors
         self.users: list[int] = []
 
 
 class Follower:
-    """The version that a channel names, hot-swapped. Safe to use from several threads, and after a fork; a context
+    """What a channel names, hot-swapped. Safe to use from several threads, and after a fork; a context
     manager."""
 
     def __init__(self, store: Store, channel: str, files: ObjectFiles, interval: timedelta | None) -> None:
@@ -75,6 +80,7 @@ class Follower:
         self._store = store
         self._interval = interval
         self._objects = OpenObjects(files)
+        self._models = QueryModels(store, channel)
         self._reported = ""
         self._closed = False
         self._opening: Manifest | None = None
@@ -84,6 +90,7 @@ class Follower:
         remake_in_children(self._remake)
         self._current = self._opened_newest(None)
         self._all.append(self._current)
+        self._models.taken()
         self.moved_at = datetime.now(UTC)
         self._opening = None
         self._start()
@@ -93,6 +100,11 @@ class Follower:
     def version(self) -> int:
         """The version that is served."""
         return self._current.snapshot.manifest.version
+
+    @property
+    def checkpoint(self) -> str:
+        """The fingerprint of the checkpoint that is served."""
+        return self._current.snapshot.manifest.checkpoint
 
     def search(self, query: Query, **options: Unpack[SearchOptions]) -> Answer:
         """As `Snapshot.search`, on the version that is served now."""
@@ -139,6 +151,7 @@ class Follower:
         self._stopping.set()
         with self._checking, self._swapping:
             self._closed = True
+            self._models.close()
             self._drop_unused()
 
     def __enter__(self) -> "Follower":
@@ -150,52 +163,54 @@ class Follower:
         self.close()
 
     def _move(self) -> bool:
-        if self._closed or self._named() == self.version:
+        if self._closed:
+            return False
+        if self._named() == self._current.named:
+            # A flip that could not be followed may have been taken back.
+            self._models.close()
             return False
         try:
             held = self._opened_newest(self._current)
             with self._swapping:
                 self._all.append(held)
                 self._before, self._current = self._current.snapshot.manifest, held
+                self._models.taken()
         finally:
             with self._swapping:
                 self._opening = None
                 self._drop_unused()
         self.moved_at = datetime.now(UTC)
-        _log.info("channel %s: version %d is served", self.channel, self.version)
+        _log.info("channel %s: version %d is served%s", self.channel, self.version, self._flipped())
         return True
 
-    def _named(self) -> int:
-        return channel_version(self._store, self.channel)
+    def _flipped(self) -> str:
+        """Which checkpoint is served, where that is another one than before."""
+        current = self._current.snapshot
+        if self._before is None or self._before.checkpoint == current.manifest.checkpoint:
+            return ""
+        return f", by {told(current.checkpoint.space.model, current.manifest.checkpoint)}"
+
+    def _named(self) -> Served:
+        return channel_serves(self._store, self.channel)
 
     def _opened_newest(self, before: _Held | None) -> _Held:
-        """The version that the channel names; the one it names by then where objects were retired meanwhile."""
+        """What the channel names; what it names by then where objects were retired meanwhile."""
         while True:
-            manifest = newest_manifest(self._store, self._named)
+            named, manifest = newest_manifest(self._store, self._named)
             with self._swapping:
                 self._opening = manifest
             try:
-                return self._opened(manifest, before)
+                return self._opened(named, manifest, before)
             except NotFound:
-                if self._named() == manifest.version:
+                if self._named() == named:
                     raise
 
-    def _opened(self, manifest: Manifest, before: _Held | None) -> _Held:
+    def _opened(self, named: Served, manifest: Manifest, before: _Held | None) -> _Held:
         """All that its queries may need is there, verified, mapped, and has answered once."""
-        vectors = self._vectors(manifest.collection.checkpoint, before)
+        vectors = self._models.of(manifest, before.vectors if before else None)
         snapshot = Snapshot(manifest, vectors.checkpoint, self._objects.files, shared=Shared(self._objects, vectors))
         snapshot.open(before.snapshot.searches if before else 1)
-        return _Held(snapshot, vectors)
-
-    def _vectors(self, fingerprint: str, before: _Held | None) -> QueryVectors:
-        """Those of the version before if they are of this checkpoint. Else the new model must be there, if that of the
-        version before is: a fleet that is asked by vectors alone needs none."""
-        if before is not None and before.vectors.checkpoint.fingerprint == fingerprint:
-            return before.vectors
-        vectors = QueryVectors(read_checkpoint(self._store, fingerprint))
-        if before is not None and _embeds(before.vectors):
-            vectors.embedder()
-        return vectors
+        return _Held(named, snapshot, vectors)
 
     def _drop_unused(self) -> None:
         """Close what is no longer served, and no longer used. The caller holds `_swapping`."""
@@ -241,11 +256,3 @@ class Follower:
         self._opening = None
         for held in self._all:
             held.users = [thread for thread in held.users if thread == threading.get_ident()]
-
-
-def _embeds(vectors: QueryVectors) -> bool:
-    try:
-        vectors.embedder()
-    except (EmbedderRefused, MissingExtra):
-        return False
-    return True

@@ -61,12 +61,12 @@ class ObjectFiles:
             shard = self._shards.setdefault(identity, shard)
         return shard
 
-    def held(self, version: int) -> Held | None:
-        """What a mirror holds of a version; None where everything is to be had."""
-        if self._mirror is not None and self._mirror.of(version) is None:
+    def held(self, version: int, checkpoint: str) -> Held | None:
+        """What a mirror holds of a generation of a version; None where everything is to be had."""
+        if self._mirror is not None and self._mirror.of(version, checkpoint) is None:
             # Pulled since.
             self._mirror = read_mirror(self.store)
-        return self._mirror.of(version) if self._mirror else None
+        return self._mirror.of(version, checkpoint) if self._mirror else None
 
     def keep(self, *objects: Iterable[StoredObject]) -> None:
         """Let go of all but these, and of the copies made of them."""

@@ -8,15 +8,18 @@ from functools import partial
 from pathlib import Path
 
 from tierloom import names
+from tierloom.channel import Served
 from tierloom.digest import digest_of
 from tierloom.errors import InputError
-from tierloom.lease import lease_newest
+from tierloom.generations import find_generation
+from tierloom.lease import Lease, lease_newest
 from tierloom.manifest import Manifest
+from tierloom.mirroring.mirror import generation_not_pulled, read_mirror
 from tierloom.object_files import ObjectFiles
 from tierloom.snapshot import Snapshot
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Store
-from tierloom.versions import channel_version, read_checkpoint, read_manifest
+from tierloom.versions import channel_serves, read_checkpoint, read_manifest
 
 
 def open_snapshot(
@@ -24,13 +27,15 @@ def open_snapshot(
     version: int | None = None,
     *,
     channel: str = names.LATEST,
+    checkpoint: str | None = None,
     cache: str | Path | None = None,
     lease: timedelta | None = None,
     trust_verified: bool = False,
 ) -> Snapshot:
     """Open one version of the collection at `store`: a folder, or `gs://bucket/prefix`.
 
-    Without `version`, the one that `channel` names; the latest of a mirror is what it serves. Objects of a bucket are
+    Without `version`, the one that `channel` names; the latest of a mirror is what it serves. `checkpoint` is a model,
+    or the begin of a fingerprint: the version's generation of that is opened, whichever serves. Objects of a bucket are
     copied into `cache` when they are needed and kept there for the next time (default: `tierloom` in the user's cache
     folder).
 
@@ -43,32 +48,59 @@ def open_snapshot(
 
     Raises:
         NotACollection: the store holds none.
-        InputError: there is no such version or channel.
+        InputError: there is no such version, channel or generation.
         Corrupt, Malformed, FormatTooNew: the manifest or the checkpoint is not what it should be.
     """
     opened = open_store(str(store))
     wanted = partial(_wanted, opened, version, channel)
     files = ObjectFiles(opened, Path(cache) if cache else cache_of(opened), trust_verified)
     with ExitStack() as undone:
-        held = undone.enter_context(lease_newest(opened, wanted, lease)) if lease else None
-        manifest = read_manifest(opened, held.version) if held else newest_manifest(opened, wanted)
-        snapshot = Snapshot(manifest, read_checkpoint(opened, manifest.collection.checkpoint), files, held)
+        held, serves = _leased(opened, wanted, lease) if lease else (None, None)
+        if held is not None:
+            undone.enter_context(held)
+        _, manifest = newest_manifest(opened, (lambda: serves) if serves else wanted)
+        if checkpoint is not None:
+            manifest = _chosen(manifest, checkpoint, opened)
+        snapshot = Snapshot(manifest, read_checkpoint(opened, manifest.checkpoint), files, held)
         undone.pop_all()
     return snapshot
 
 
-def _wanted(store: Store, version: int | None, channel: str) -> int:
-    return channel_version(store, channel) if version is None else version
+def _wanted(store: Store, version: int | None, channel: str) -> Served:
+    if version is None:
+        return channel_serves(store, channel)
+    mirror = read_mirror(store)
+    return Served(version, mirror.checkpoint_of(version) if mirror else None)
 
 
-def newest_manifest(store: Store, wanted: Callable[[], int]) -> Manifest:
-    """The manifest of the wanted version; of a newer one where that was retired in the same moment."""
+def _chosen(manifest: Manifest, checkpoint: str, store: Store) -> Manifest:
+    chosen = find_generation(manifest, checkpoint, store)
+    if (mirror := read_mirror(store)) and mirror.of(chosen.version, chosen.checkpoint) is None:
+        raise generation_not_pulled(mirror, store.url, chosen.version, chosen.checkpoint)
+    return chosen
+
+
+def _leased(store: Store, wanted: Callable[[], Served], duration: timedelta) -> tuple[Lease, Served]:
+    """A lease on the wanted version, and what is wanted of it."""
+    seen: list[Served] = []
+
+    def newest() -> int:
+        seen.append(wanted())
+        return seen[-1].version
+
+    lease = lease_newest(store, newest, duration)
+    return lease, next(served for served in reversed(seen) if served.version == lease.version)
+
+
+def newest_manifest(store: Store, wanted: Callable[[], Served]) -> tuple[Served, Manifest]:
+    """What is wanted, and the manifest of that version with that generation in front; of a newer one where it was
+    retired in the same moment."""
     while True:
-        version = wanted()
+        served = wanted()
         try:
-            return read_manifest(store, version)
+            return served, read_manifest(store, served.version).of(served.checkpoint)
         except InputError:
-            if wanted() == version:
+            if wanted() == served:
                 raise
 
 

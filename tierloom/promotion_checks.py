@@ -1,16 +1,30 @@
-"""What speaks against serving a version: tiers that were not measured, or lose too much, and objects that are gone."""
+"""What speaks against serving a generation of a version: it is not complete, its tiers were not measured or lose too
+much, or objects are gone. Everything here looks at the generation in front of the manifest that it is given."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from tierloom import names
-from tierloom.errors import Corrupt
+from tierloom.errors import Corrupt, PromotionRefused
 from tierloom.gate import Gate, Quality, TierQuality
-from tierloom.manifest import Manifest
+from tierloom.generations import progress, told
+from tierloom.manifest import KEY_UNITS, Manifest
 from tierloom.stores.store import Store
+from tierloom.versions import read_checkpoint, read_head
 
 _AT_ONCE: Final = 16
+
+
+def refuse_incomplete(manifest: Manifest, store: Store) -> None:
+    """Raise `PromotionRefused`, which no force overcomes, for a generation that lacks documents still."""
+    if not manifest.is_complete:
+        model = read_checkpoint(store, manifest.checkpoint).space.model
+        raise PromotionRefused(
+            f"{told(model, manifest.checkpoint)} is not complete in version {manifest.version}: its building has "
+            f"reached {progress(manifest)} ({manifest.reached:,} of {KEY_UNITS:,} keys). Go on with the command that "
+            f"began it: tierloom reembed {store.url} --model ..."
+        )
 
 
 def reasons_against(manifest: Manifest, floor: float, url: str) -> tuple[str, ...]:
@@ -52,6 +66,12 @@ def _recall(quality: Quality) -> str:
     return f"{recall.mean:.3f} ({recall.low:.3f} to {recall.high:.3f})"
 
 
+def floor_of(manifest: Manifest, store: Store) -> float:
+    """The recall floor of a generation now: what the newest version declares for it, or for what is in its front."""
+    head = read_head(store)
+    return head.of(manifest.checkpoint if manifest.checkpoint in head.checkpoints else None).collection.recall_floor
+
+
 def doubts(manifest: Manifest) -> tuple[str, ...]:
     """What the owner of the profiles should look at, though it is no reason against a promotion."""
     gate = manifest.gate
@@ -66,9 +86,9 @@ def doubts(manifest: Manifest) -> tuple[str, ...]:
 
 
 def refuse_missing_objects(manifest: Manifest, store: Store) -> None:
-    """Raise `Corrupt` unless the store holds every object that a version names, in the length that it states."""
-    stated: dict[str, int | None] = {stored.path: stored.bytes for stored in manifest.objects()}
-    stated[names.checkpoint(manifest.collection.checkpoint)] = None
+    """Raise `Corrupt` unless the store holds every object of the generation, in the length that the version states."""
+    stated: dict[str, int | None] = {stored.path: stored.bytes for stored in manifest.own_objects()}
+    stated[names.checkpoint(manifest.checkpoint)] = None
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="promote") as pool:
         found = dict(zip(stated, pool.map(store.size, stated), strict=True))
     odd = [name for name, length in found.items() if length is None or stated[name] not in (None, length)]

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from tierloom.embedders.embedder import Embedder
 from tierloom.embedders.opening import embed_queries, open_query_embedder
 from tierloom.errors import CheckpointMismatch, EmbedderRefused, QueryError
 from tierloom.forking import remake_in_children
+
+_TRIAL: Final = "ready?"
 
 Query = str | Sequence[float] | NDArray[Any]
 
@@ -54,6 +56,10 @@ class QueryVectors:
                 if self._embedder is embedder:
                     self._embedder, self._refused = None, embedder
             raise
+
+    def try_out(self) -> None:
+        """Ask the model one short question. Raises what stands in the way of all others."""
+        self._embedded([_TRIAL])
 
     def embedder(self) -> Embedder:
         """The model, opened once. Raises `MissingExtra` or `EmbedderRefused`."""

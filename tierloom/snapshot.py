@@ -73,7 +73,7 @@ class Snapshot:
         self._files = files
         self._vectors = shared.vectors if shared else QueryVectors(checkpoint)
         # What a mirror has of the version; None where everything is to be had.
-        self.held = files.held(manifest.version)
+        self.held = files.held(manifest.version, manifest.checkpoint)
         self._version = OpenVersion(manifest, shared.objects if shared else OpenObjects(files))
 
     def search(self, query: Query, **options: Unpack[SearchOptions]) -> Answer:

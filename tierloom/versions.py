@@ -7,7 +7,7 @@ moment ago may be gone. Numbers are never used again.
 from collections.abc import Sequence
 
 from tierloom import names
-from tierloom.channel import read_channel
+from tierloom.channel import Served, read_channel
 from tierloom.checkpoint import Checkpoint
 from tierloom.errors import InputError, NotACollection, NotFound
 from tierloom.manifest import Manifest
@@ -18,13 +18,18 @@ from tierloom.stores.store import Store
 
 
 def head_version(store: Store) -> int:
-    """The newest version. Raises `NotACollection` when there is none.
+    """The newest version. Raises `NotACollection` when there is none."""
+    return _head(store).version
+
+
+def _head(store: Store) -> Served:
+    """The newest version, and which generation of it is served; in a mirror, what that serves.
 
     Manifests are created in order, so the newest is found from the `latest` channel by asking for the next
     one until there is none.
     """
     if (mirror := read_mirror(store)) is not None:
-        return _mirrored_version(store, mirror)
+        return _mirrored(store, mirror)
     version = _hint(store)
     while store.size(names.manifest(version)) is None:
         # Others may have published since the hint was read, and retired what it names.
@@ -35,14 +40,14 @@ def head_version(store: Store) -> int:
         version = newer
     while store.size(names.manifest(version + 1)) is not None:
         version += 1
-    return version
+    return Served(version)
 
 
-def _mirrored_version(store: Store, mirror: Mirror) -> int:
-    """The one that its channel names: a mirror has no other head."""
+def _mirrored(store: Store, mirror: Mirror) -> Served:
+    """What its channel names: a mirror has no other head."""
     if (seen := read_channel(store, mirror.channel)) is None:
         raise NotACollection(f"{store.url} is a mirror whose first pull was never finished; pull again")
-    return seen[0].version
+    return seen[0].serves
 
 
 def _hint(store: Store) -> int:
@@ -63,11 +68,11 @@ def read_manifest(store: Store, version: int) -> Manifest:
 
 
 def read_head(store: Store) -> Manifest:
-    """The newest manifest. Raises `NotACollection`."""
+    """The newest manifest; that of a mirror has what is served in front. Raises `NotACollection`."""
     while True:
-        version = head_version(store)
+        version, checkpoint = _head(store)
         try:
-            return checked_manifest(read_sealed(store, names.manifest(version)), version)
+            return checked_manifest(read_sealed(store, names.manifest(version)), version).of(checkpoint)
         except NotFound:
             # Newer versions took its place in this very moment.
             continue
@@ -90,13 +95,16 @@ def spans(versions: Sequence[int]) -> str:
     return ", ".join("-".join(map(str, run)) for run in runs)
 
 
-def channel_version(store: Store, channel: str) -> int:
-    """The version that a channel names; for `latest` the newest there is. Raises `InputError`."""
+def channel_serves(store: Store, channel: str) -> Served:
+    """What a channel names; `latest` means the newest version there is, and in a mirror what that serves.
+
+    Raises `InputError`.
+    """
     if channel == names.LATEST:
-        return head_version(store)
+        return _head(store)
     if (seen := read_channel(store, channel)) is None:
         raise InputError(f"{store.url} has no channel {channel!r}")
-    return seen[0].version
+    return seen[0].serves
 
 
 def read_checkpoint(store: Store, fingerprint: str) -> Checkpoint:

@@ -34,18 +34,18 @@ from index_builder.upkeep.retained import Kept, read_manifests, stored_manifests
 from index_builder.upkeep.scratch import remove_entry, scratch_entries
 from index_builder.upkeep.survey import IDLE_SECONDS, Survey, Surveyor
 from index_builder.upkeep.without import Without
-from tierloom.channel import Move, move_channel, read_channel
+from tierloom.channel import Channel, Move, move_channel, read_channel
 from tierloom.column_files import ColumnFiles
 from tierloom.commit import advance_latest, commit, now, writer
 from tierloom.document import document_hash
 from tierloom.errors import ErasureRefused, InputError, RevisionMismatch
 from tierloom.manifest import Manifest
-from tierloom.promoting import mover
+from tierloom.moving import mover
 from tierloom.run_report import RunReport, store_report
 from tierloom.stores.probing import probe_preconditions
 from tierloom.stores.store import Store
 from tierloom.tombstones import Tombstones
-from tierloom.versions import head_version, read_head
+from tierloom.versions import head_version, read_head, read_manifest
 
 # Each further one is needed only where a writer published in the meantime.
 _ROUNDS: Final = 5
@@ -177,13 +177,28 @@ class _Erasure:
             seen = read_channel(self._store, channel.name)
             if seen and seen[0].version in survey.versions:
                 # Whoever moved it just now may have left it at such a version: then the next round sees it.
-                why = "the version that it served held documents that were erased"
-                move = Move(newest, seen[0].version, "erase", now(), mover(), why)
                 with contextlib.suppress(RevisionMismatch):
-                    move_channel(self._store, channel.name, newest, seen, move)
+                    move_channel(self._store, channel.name, newest, seen, self._away(seen[0], newest))
         for listed, lease in holders.leases:
             if lease.version in survey.versions:
                 self._store.remove(listed)
+
+    def _away(self, channel: Channel, newest: int) -> Move:
+        """To the newest version, where a channel serves the same generation, if there is one of that checkpoint."""
+        manifest = read_manifest(self._store, newest)
+        same = (
+            one.checkpoint for one in manifest.generations if one.checkpoint == channel.checkpoint and one.is_complete
+        )
+        return Move(
+            version=newest,
+            checkpoint=next(same, manifest.checkpoint),
+            previous=channel.version,
+            previous_checkpoint=channel.checkpoint,
+            action="erase",
+            at=now(),
+            by=mover(),
+            message="the version that it served held documents that were erased",
+        )
 
     def _remove(self, survey: Survey) -> None:
         """What was made of the documents' shards first: while those are there, a second run finds it all again."""

@@ -15,10 +15,11 @@ from tierloom.versions import head_version
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A version, the channels that point to it, and how many leases keep it."""
+    """A version, the channels that point to it, each with the checkpoint that it serves; and how many leases keep
+    it."""
 
     manifest: Manifest
-    channels: tuple[str, ...]
+    channels: tuple[tuple[str, str], ...]
     leases: int
 
 
@@ -44,6 +45,7 @@ def _chain(store: Store, stored: list[int]) -> Iterator[Manifest]:
 
 def _entry(manifest: Manifest, holders: Holders, head: int) -> Entry:
     version = manifest.version
-    latest = (names.LATEST,) if version == head else ()
+    latest = ((names.LATEST, manifest.checkpoint),) if version == head else ()
     leases = sum(lease.version == version for _, lease in holders.leases)
-    return Entry(manifest, (*latest, *channels_at(holders.channels, version)), leases)
+    moved = ((one.name, one.checkpoint or manifest.checkpoint) for one in channels_at(holders.channels, version))
+    return Entry(manifest, (*latest, *moved), leases)

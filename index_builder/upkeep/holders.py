@@ -33,7 +33,7 @@ class Holders:
     def kept(self) -> frozenset[int]:
         """The versions that are not retired: those that anybody keeps, and the one that each channel would roll back
         to."""
-        back = (version for channel in self.channels for version in channel.served[-2:])
+        back = (served.version for channel in self.channels for served in channel.served[-2:])
         return frozenset((*self.of, *back))
 
     @property
@@ -53,6 +53,6 @@ def read_holders(store: Store, now: float) -> Holders:
     )
 
 
-def channels_at(channels: Sequence[Channel], version: int) -> tuple[str, ...]:
-    """The names of the channels that point to a version."""
-    return tuple(channel.name for channel in channels if channel.version == version)
+def channels_at(channels: Sequence[Channel], version: int) -> tuple[Channel, ...]:
+    """The channels that point to a version."""
+    return tuple(channel for channel in channels if channel.version == version)

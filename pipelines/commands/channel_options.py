@@ -5,7 +5,10 @@ from typing import Any, Literal
 import click
 import msgspec
 
-from tierloom.promoting import Moved
+from tierloom.channel import Move, Served
+from tierloom.generations import told_checkpoint
+from tierloom.moving import Moved
+from tierloom.stores.store import Store
 
 channel_option = click.option("--channel", required=True, help="The channel to move, such as prod.")
 message_option = click.option("--message", "-m", default="", help="Why, for the channel's history.")
@@ -26,7 +29,7 @@ class VersionOrLatest(click.ParamType[int | Literal["latest"]]):
         return int(text)
 
 
-def tell(moved: Moved, as_json: bool) -> None:
+def tell(moved: Moved, store: Store, as_json: bool) -> None:
     """Print what a channel is now; what should be looked at goes to stderr."""
     channel, move = moved.channel, moved.move
     for doubt in moved.doubts:
@@ -34,10 +37,25 @@ def tell(moved: Moved, as_json: bool) -> None:
     if move and move.forced:
         click.echo(f"warning: forced, although {move.refused_because}", err=True)
     if as_json:
-        said = {"channel": channel.name, "version": channel.version, "moved": move is not None, "move": move}
-        click.echo(msgspec.json.encode(said))
+        said = {"channel": channel.name, "version": channel.version, "checkpoint": channel.checkpoint}
+        click.echo(msgspec.json.encode(said | {"moved": move is not None, "move": move}))
     elif move is None:
         click.echo(f"{channel.name} serves version {channel.version} already")
     else:
-        before = "nothing" if move.previous is None else f"version {move.previous}"
-        click.echo(f"{channel.name} serves version {move.version}; before: {before}")
+        click.echo(_told(channel.name, move, store))
+
+
+def _told(channel: str, move: Move, store: Store) -> str:
+    """A move for people; that to another checkpoint names both."""
+    before = move.before
+    if before is None or before.checkpoint in (None, move.checkpoint):
+        return (
+            f"{channel} serves version {move.version}; before: {f'version {before.version}' if before else 'nothing'}"
+        )
+    now, then = _of_checkpoint(move.serves, store), _of_checkpoint(before, store)
+    return f"{channel} serves {now}; before: {then}"
+
+
+def _of_checkpoint(served: Served, store: Store) -> str:
+    by = f" of {told_checkpoint(served.checkpoint, store)}" if served.checkpoint else ""
+    return f"version {served.version}{by}"

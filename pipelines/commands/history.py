@@ -17,7 +17,7 @@ def command(store: str, last: int | None, as_json: bool) -> None:
     """Show the versions of STORE that are not retired, newest first: when, by what, and what it changed.
 
     Documents were added, changed or removed; chunks embedded by the model for tokens. At the end of a line stand
-    the channels that point there.
+    the channels that point there; where a version has two generations, each with the begin of its checkpoint.
     """
     entries = history(open_store(store), last)
     for line in map(_json, entries) if as_json else chain([_HEADER], map(_line, entries)):
@@ -34,9 +34,15 @@ def _line(entry: Entry) -> str:
     manifest, run = entry.manifest, entry.manifest.run
     numbers = (run.added, run.changed, run.removed, run.embedded_chunks, run.tokens, manifest.live_chunks)
     leases = (f"{entry.leases} lease{'' if entry.leases == 1 else 's'}",) if entry.leases else ()
-    keepers = ", ".join((*entry.channels, *leases))
+    keepers = ", ".join((*_channels(entry), *leases))
     counts = (f"{number:,}" for number in numbers)
     return _FORMAT.format(manifest.version, manifest.created, run.command, *counts, keepers).rstrip()
+
+
+def _channels(entry: Entry) -> list[str]:
+    if entry.manifest.other is None:
+        return [name for name, _ in entry.channels]
+    return [f"{name} ({checkpoint[:8]})" for name, checkpoint in entry.channels]
 
 
 def _json(entry: Entry) -> bytes:
@@ -49,7 +55,9 @@ def _json(entry: Entry) -> bytes:
             **msgspec.to_builtins(run),
             "live_documents": manifest.documents.live,
             "live_chunks": manifest.live_chunks,
-            "channels": entry.channels,
+            "checkpoints": manifest.checkpoints,
+            "channels": [name for name, _ in entry.channels],
+            "served": dict(entry.channels),
             "leases": entry.leases,
         }
     )

@@ -1,4 +1,4 @@
-"""tierloom promote: point a channel at a version."""
+"""tierloom promote: point a channel at a version, or flip it to another generation."""
 
 from typing import Literal
 
@@ -13,15 +13,29 @@ from tierloom.stores.opening import open_store
 @click.argument("store")
 @click.argument("version", type=VersionOrLatest())
 @channel_option
+@click.option(
+    "--checkpoint",
+    metavar="NAME",
+    help="Serve the generation of this model, or of the checkpoint whose fingerprint begins so.  "
+    "[default: as the channel serves now]",
+)
 @message_option
 @click.option("--force", is_flag=True, help="Promote what is refused for its recall. The history says so.")
 @json_option
 def command(
-    store: str, version: int | Literal["latest"], channel: str, message: str, force: bool, as_json: bool
+    store: str,
+    version: int | Literal["latest"],
+    channel: str,
+    checkpoint: str | None,
+    message: str,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Point a channel of STORE at VERSION, a number or `latest`: who follows the channel serves it from then on.
 
-    Refused unless each tier was measured to reach the collection's recall floor and every object of the version is
-    there. A channel that nobody has made yet is made.
+    Refused unless each tier was measured to reach the collection's recall floor and every object that is served is
+    there. A channel that nobody has made yet is made. With --checkpoint, a version of two generations is served by the
+    one that is named, once that is complete; `--channel latest` then publishes a version that has it in front.
     """
-    tell(promote(open_store(store), version, channel, message, force), as_json)
+    opened = open_store(store)
+    tell(promote(opened, version, channel, message, force, checkpoint), opened, as_json)

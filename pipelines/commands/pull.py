@@ -7,6 +7,7 @@ import msgspec
 
 from pipelines.commands.tables import count, size, table
 from tierloom import names
+from tierloom.generations import told
 from tierloom.mirroring.fetching import Progress
 from tierloom.mirroring.pulling import PullReport, pull, roll_back
 from tierloom.stores.opening import open_store
@@ -17,6 +18,11 @@ from tierloom.stores.opening import open_store
 @click.argument("folder", metavar="DIR", required=False)
 @click.option("--channel", default=names.LATEST, show_default=True, help="Mirror what this channel names.")
 @click.option("--version", "version", type=click.IntRange(0), help="Mirror this version instead.")
+@click.option(
+    "--checkpoint",
+    metavar="NAME",
+    help="Mirror the generation of this model, or of this (begin of a) fingerprint.  [default: as the channel serves]",
+)
 @click.option("--tiers", help="Names of tiers, such as 64,256-binary.  [default: all]")
 @click.option("--no-vectors", is_flag=True, help="Leave out the full vectors: to search by tiers and prefixes.")
 @click.option("--rollback", is_flag=True, help="Of the mirror STORE itself, without DIR: serve the version before.")
@@ -26,6 +32,7 @@ def command(
     folder: str | None,
     channel: str,
     version: int | None,
+    checkpoint: str | None,
     tiers: str | None,
     no_vectors: bool,
     rollback: bool,
@@ -49,6 +56,7 @@ def command(
             folder,
             channel,
             version=version,
+            checkpoint=checkpoint,
             tiers=chosen,
             vectors=not no_vectors,
             on_progress=shown,
@@ -60,11 +68,17 @@ def command(
 
 
 def _print_rollback(folder: str, as_json: bool) -> None:
-    left, version = roll_back(folder)
+    left, now = roll_back(folder)
     if as_json:
-        click.echo(msgspec.json.encode({"version": version, "previous": left}))
+        said = {"version": now.version, "checkpoint": now.checkpoint}
+        said |= {"previous": left.version, "previous_checkpoint": left.checkpoint}
+        click.echo(msgspec.json.encode(said))
     else:
-        click.echo(f"{folder} serves version {version} again, after {left}; the next pull goes forward")
+        flipped = now.checkpoint != left.checkpoint
+        by, after = (f" of checkpoint {one.checkpoint}" if flipped else "" for one in (now, left))
+        click.echo(
+            f"{folder} serves version {now.version}{by} again, after {left.version}{after}; the next pull goes forward"
+        )
 
 
 def _show(progress: Progress) -> None:
@@ -73,9 +87,10 @@ def _show(progress: Progress) -> None:
 
 
 def _rows(report: PullReport, folder: str, channel: str) -> list[tuple[str, str]]:
-    previous = "none" if report.previous is None else f"{report.previous}, for --rollback"
+    previous = "none" if report.previous is None else f"{report.previous}{_flipped(report)}, for --rollback"
     rows = [
         ("version", f"{report.version}, served by {folder} under channel {channel}"),
+        ("checkpoint", told(report.model, report.checkpoint)),
         ("before it", previous),
         ("tiers", ", ".join(report.tiers)),
         ("full vectors", "here" if report.vectors else "left out"),
@@ -83,3 +98,8 @@ def _rows(report: PullReport, folder: str, channel: str) -> list[tuple[str, str]
         ("kept", f"{count(report.kept_objects, 'object')}, {size(report.kept_bytes)}"),
     ]
     return [*rows, *([("removed", count(report.removed_objects, "object"))] if report.removed_objects else [])]
+
+
+def _flipped(report: PullReport) -> str:
+    before = report.previous_checkpoint
+    return f" of checkpoint {before}" if before not in (None, report.checkpoint) else ""

@@ -3,7 +3,7 @@
 import click
 
 from pipelines.commands.channel_options import channel_option, json_option, message_option, tell
-from tierloom.promoting import rollback
+from tierloom.rolling_back import rollback
 from tierloom.stores.opening import open_store
 
 
@@ -15,8 +15,10 @@ from tierloom.stores.opening import open_store
 @message_option
 @json_option
 def command(store: str, channel: str, to: int | None, serving: int | None, message: str, as_json: bool) -> None:
-    """Point a channel of STORE back at the version that it served before the current one.
+    """Point a channel of STORE back at what it served before the current version.
 
+    Where that was another generation, and it was kept current since, it is served as it is now: no document is lost.
     The next rollback goes further back. If somebody else moves the channel at the same time, nothing is rolled back.
     """
-    tell(rollback(open_store(store), channel, message, to, serving), as_json)
+    opened = open_store(store)
+    tell(rollback(opened, channel, message, to, serving), opened, as_json)

@@ -24,11 +24,20 @@ function unseal(data) {
   return value;
 }
 
+/** The version with the generation of a checkpoint at its top; null is the one that is there. */
+function served(manifest, checkpoint) {
+  const found = [manifest, manifest.other].find(
+    (one) => one && (checkpoint === null || one.collection.checkpoint === checkpoint),
+  );
+  if (!found) throw new Error(`no generation of checkpoint ${checkpoint}`);
+  return { ...found, version: manifest.version };
+}
+
 class Mirror {
   constructor(folder, channel) {
     this.folder = folder;
-    const { version } = this.sealed(`channels/${channel}.json`);
-    this.manifest = this.sealed(`manifests/${String(version).padStart(12, '0')}.json`);
+    const { version, checkpoint } = this.sealed(`channels/${channel}.json`);
+    this.manifest = served(this.sealed(`manifests/${String(version).padStart(12, '0')}.json`), checkpoint);
   }
 
   sealed(name) {

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 import tierloom
 from tests.small_shards import Row, make_collection, publish, store_shard, with_dead
+from tests.two_generations import NEW, OLD, two_generations
 from tierloom.channel import Channel, move_channel
 from tierloom.checkpoint import Checkpoint
 from tierloom.manifest import Manifest
 from tierloom.mirroring.mirror import Mirror
 from tierloom.mirroring.pulling import pull
 from tierloom.object_files import ObjectFiles
+from tierloom.promoting import promote
 from tierloom.quantizer import binary_codes, query_code
 from tierloom.shards.schema import ShardSchema
 from tierloom.stores.local import LocalStore
@@ -46,6 +48,18 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
     publish(store, [[dead, with_dead(store, second, range(7, 900))], [third]])
     move_channel(store, "prod", 1, None)
     pull(store, folder / "mirror", "prod")
+    return folder / "mirror"
+
+
+@pytest.fixture(scope="module")
+def flipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mirror that was pulled by one checkpoint, and again when its channel had flipped to the other."""
+    folder = tmp_path_factory.mktemp("flipped")
+    store = LocalStore(folder / "store")
+    two_generations(store)
+    for checkpoint in (OLD, NEW):
+        promote(store, "latest", "prod", checkpoint=checkpoint.fingerprint)
+        pull(store, folder / "mirror", "prod")
     return folder / "mirror"
 
 
@@ -130,6 +144,23 @@ def test_go_reads_the_rows_that_we_read(mirror: Path, go_reader: list[str]) -> N
         assert np.array_equal(np.array(theirs["Prefix"], dtype=np.int8), ours.column("prefix"))
         vectors = ours.gather("vector", np.arange(ours.rows))
         assert np.array_equal(np.array(theirs["Vector"], dtype=np.float32), vectors.astype(np.float32))
+
+
+@pytest.mark.engine
+def test_node_serves_the_generation_of_the_channel(flipped: Path, node_reader: list[str]) -> None:
+    found = printed(node_reader, flipped, "8", "5", given=json.dumps(queries()[:, :8].tolist()))
+    with tierloom.open(flipped) as snapshot:
+        assert snapshot.manifest.checkpoint == NEW.fingerprint
+        paths = {shard.path for shard in snapshot.manifest.vector_shards}
+    assert {path for answer in found["answers"] for path, _ in answer} == paths
+
+
+@pytest.mark.engine
+def test_go_reads_the_generation_of_the_channel(flipped: Path, go_reader: list[str]) -> None:
+    found = printed(go_reader, flipped)
+    with tierloom.open(flipped) as snapshot:
+        assert snapshot.manifest.checkpoint == NEW.fingerprint
+        assert [shard["Path"] for shard in found["shards"]] == [shard.path for shard in snapshot.manifest.vector_shards]
 
 
 @pytest.mark.engine

@@ -25,7 +25,8 @@ from tierloom.manifest import Manifest
 from tierloom.mirroring.fetching import Progress, part_name
 from tierloom.mirroring.holding import holding
 from tierloom.mirroring.pulling import pull, roll_back
-from tierloom.promoting import promote, rollback
+from tierloom.promoting import promote
+from tierloom.rolling_back import rollback
 from tierloom.stores.local import LocalStore
 from tierloom.stores.opening import open_store
 from tierloom.stores.probing import probe_preconditions
@@ -69,6 +70,12 @@ def mirror(tmp_path: Path) -> Path:
 
 def manifest_of(store: CountingStore, version: int) -> Manifest:
     return read_manifest(store, version)
+
+
+def rolled_back(mirror: Path) -> tuple[int, int]:
+    """The versions that a rollback of a mirror leaves and goes to."""
+    left, now = roll_back(mirror)
+    return left.version, now.version
 
 
 @pytest.mark.parametrize("vectors", [True, False])
@@ -205,7 +212,7 @@ def test_the_version_before_serves_without_vectors_too(store: CountingStore, mir
     pull(store, mirror, "prod", vectors=False)
     move(store, 2)
     pull(store, mirror, "prod", vectors=False)
-    assert roll_back(mirror) == (2, 1)
+    assert rolled_back(mirror) == (2, 1)
     assert answers(mirror, rerank=False) == answers(store.files.root, 1, rerank=False)
 
 
@@ -218,7 +225,7 @@ def test_a_rollback_needs_no_source_and_goes_back_and_forth(store: CountingStore
     pull(store, mirror, "prod")
     shutil.move(store.files.root, mirror.parent / "away")
     for left, version in ((2, 1), (1, 2), (2, 1)):
-        assert roll_back(mirror) == (left, version)
+        assert rolled_back(mirror) == (left, version)
         assert answers(mirror) == expected[version]
     shutil.move(mirror.parent / "away", store.files.root)
     assert pull(store, mirror, "prod").previous == 1
@@ -250,7 +257,7 @@ def test_a_leased_version_stays(store: CountingStore, mirror: Path) -> None:
         assert answers(mirror, 1) == answers(store.files.root, 1)
     assert pull(store, mirror, "prod").removed_objects > 0
     assert names.manifest(1) not in files(mirror)
-    assert roll_back(mirror) == (3, 2)
+    assert rolled_back(mirror) == (3, 2)
 
 
 @pytest.mark.parametrize("vectors", [True, False])

@@ -7,7 +7,7 @@ import pytest
 
 from tests.measured import gate_of, measured_store, publish_measured
 from tests.pipelines.command_line import Finished, ok, run
-from tierloom.promoting import mover
+from tierloom.moving import mover
 from tierloom.stores.local import LocalStore
 
 

@@ -5,7 +5,8 @@ from typing import Final, Literal
 import msgspec
 
 from tierloom import names
-from tierloom.channel import ChannelName
+from tierloom.channel import ChannelName, Served
+from tierloom.collection import Fingerprint
 from tierloom.errors import NotPulled
 from tierloom.sealed import read_sealed, seal, unseal
 from tierloom.serving import TierName
@@ -17,11 +18,17 @@ FORMAT: Final = 1
 
 
 class Held(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A version that is here: with which tiers, and whether with the full vectors."""
+    """A generation of a version that is here: with which tiers, and whether with the full vectors."""
 
     version: Count
+    checkpoint: Fingerprint
     tiers: tuple[TierName, ...]
     vectors: bool
+
+    @property
+    def served(self) -> Served:
+        """As a channel names it."""
+        return Served(self.version, self.checkpoint)
 
 
 class Hollow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,7 +40,7 @@ class Hollow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Mirror(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What was pulled from where. Of the versions that are held, the channel names the one that serves."""
+    """What was pulled from where. Of what is held, the channel names what serves."""
 
     source: str
     channel: ChannelName
@@ -41,8 +48,13 @@ class Mirror(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hollow: tuple[Hollow, ...] = ()
     format: Literal[1] = FORMAT
 
-    def of(self, version: int) -> Held | None:
-        return next((held for held in self.held if held.version == version), None)
+    def of(self, version: int, checkpoint: str) -> Held | None:
+        """What is here of a generation of a version."""
+        return next((held for held in self.held if held.served == (version, checkpoint)), None)
+
+    def checkpoint_of(self, version: int) -> str | None:
+        """The checkpoint of what is here of a version; of what came last, where that are two generations."""
+        return next((held.checkpoint for held in reversed(self.held) if held.version == version), None)
 
     def hollow_sha256(self, path: str) -> str | None:
         """The hash of a vector shard that lacks its full vectors; None for any other."""
@@ -88,6 +100,15 @@ def vectors_not_pulled(mirror: Mirror, folder: str) -> NotPulled:
     return NotPulled(
         f"{folder} was pulled without the full vectors: search it by a tier alone (rerank=False, --no-rerank), or get "
         f"them: {_command(mirror, folder)}, without --no-vectors"
+    )
+
+
+def generation_not_pulled(mirror: Mirror, folder: str, version: int, checkpoint: str) -> NotPulled:
+    """The error of who asks a mirror for a generation of which it holds nothing."""
+    here = ", ".join(f"version {held.version} of {held.checkpoint}" for held in mirror.held)
+    return NotPulled(
+        f"checkpoint {checkpoint} of version {version} was not pulled into {folder}, but {here}; pull it into a folder "
+        f"of its own: tierloom pull {mirror.source} DIR --channel {mirror.channel} --checkpoint {checkpoint}"
     )
 
 

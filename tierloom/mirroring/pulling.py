@@ -1,7 +1,8 @@
-"""Mirroring a version for a fleet: what is missing is fetched, every byte is checked, and then one file is replaced.
+"""Mirroring a generation of a version for a fleet: what is missing is fetched, every byte is checked, and then one file
+is replaced.
 
 The order of writing makes any crash harmless: objects, the manifest, what the mirror says of itself, and last the
-channel, which alone decides what is served. What neither the new version nor the one before it needs goes only then.
+channel, which alone decides what is served. What neither that nor what was served before needs goes only then.
 A reader that has mapped a file keeps it.
 """
 
@@ -12,30 +13,36 @@ from pathlib import Path
 from typing import Final
 
 from tierloom import names
+from tierloom.channel import Served, read_channel
 from tierloom.errors import Corrupt, InputError, Malformed, NotFound, NotPulled
+from tierloom.generations import find_generation
 from tierloom.lease import leases
 from tierloom.manifest import Manifest
 from tierloom.mirroring.bringing import Brought, bring
 from tierloom.mirroring.fetching import PART, OnProgress, part_name
 from tierloom.mirroring.holding import holding
 from tierloom.mirroring.mirror import Held, Hollow, Mirror, read_mirror, write_mirror
-from tierloom.mirroring.serving_version import is_here, names_held, replace_object, serve, served_version
+from tierloom.mirroring.serving_version import is_here, mirror_serves, names_held, replace_object, serve
 from tierloom.mirroring.wanted import wanted
 from tierloom.stored_object import StoredObject
 from tierloom.stores.local import LocalStore
 from tierloom.stores.store import Store
-from tierloom.versions import channel_version, read_checkpoint, read_manifest
+from tierloom.versions import channel_serves, read_checkpoint, read_manifest
 
 PLACES: Final = (names.MANIFESTS, names.CHECKPOINTS, names.VECTOR_SHARDS, names.DELETES, names.INDEXES)
 
 
 @dataclass(frozen=True, slots=True)
 class PullReport:
-    """What a pull did. `previous` is the version that `roll_back` goes back to; None if there is none. Objects are
-    `fetched` or `kept` as they were; their bytes are those that came, and those that did not have to."""
+    """What a pull did. `previous` is the version that `roll_back` goes back to, of `previous_checkpoint`; None if there
+    is none. Objects are `fetched` or `kept` as they were; their bytes are those that came, and those that did not have
+    to."""
 
     version: int
+    checkpoint: str
+    model: str
     previous: int | None
+    previous_checkpoint: str | None
     tiers: tuple[str, ...]
     vectors: bool
     fetched_objects: int
@@ -51,14 +58,17 @@ def pull(
     channel: str = names.LATEST,
     *,
     version: int | None = None,
+    checkpoint: str | None = None,
     tiers: Sequence[int | str] | None = None,
     vectors: bool = True,
     on_progress: OnProgress | None = None,
 ) -> PullReport:
-    """Mirror the version that `channel` names, or another `version`, into `folder`, and let `channel` name it there.
+    """Mirror what `channel` names, or another `version`, into `folder`, and let `channel` name it there.
 
-    `tiers` are those to have (default: all); without `vectors`, the full vectors are left out, and with them most of
-    the bytes: such a mirror answers by tiers and prefixes alone.
+    Of a version with two generations one is mirrored: that of `checkpoint` (a model, or the begin of a fingerprint),
+    else the one that `channel` serves, else the one in front. `tiers` are those to have (default: all); without
+    `vectors`, the full vectors are left out, and with them most of the bytes: such a mirror answers by tiers and
+    prefixes alone.
 
     Raises:
         InputError: no such channel, version or tier; `folder` is no mirror of this store and channel.
@@ -70,17 +80,28 @@ def pull(
     _refuse_other_folder(store, local, channel)
     with holding(local):
         while True:
-            number = channel_version(store, channel) if version is None else version
+            served = _wanted(store, channel, version)
             try:
-                return _Pull(store, local, channel, on_progress).of(read_manifest(store, number), tiers, vectors)
+                stored = read_manifest(store, served.version)
+                named = find_generation(stored, checkpoint, store).checkpoint if checkpoint is not None else None
+                return _Pull(store, local, channel, on_progress).of(stored, named or served.checkpoint, tiers, vectors)
             except (InputError, NotFound):
                 # It was retired while it was read: the channel names another one by now.
-                if version is not None or channel_version(store, channel) == number:
+                if version is not None or channel_serves(store, channel) == served:
                     raise
 
 
-def roll_back(folder: str | Path) -> tuple[int, int]:
-    """Serve the version before from a mirror, without its source; from which version, and to which.
+def _wanted(store: Store, channel: str, version: int | None) -> Served:
+    """What the channel names; another version by the checkpoint that the channel serves, if it has that."""
+    if version is None:
+        return channel_serves(store, channel)
+    seen = None if channel == names.LATEST else read_channel(store, channel)
+    known = read_manifest(store, version).checkpoints
+    return Served(version, seen[0].checkpoint if seen and seen[0].checkpoint in known else None)
+
+
+def roll_back(folder: str | Path) -> tuple[Served, Served]:
+    """Serve what was served before from a mirror, without its source; from what, and to what.
 
     Twice in a row it goes back and forth; the next pull goes forward. Raises `InputError` when there is no other.
     """
@@ -88,12 +109,15 @@ def roll_back(folder: str | Path) -> tuple[int, int]:
     if not local.root.is_dir() or (mirror := read_mirror(local)) is None:
         raise InputError(f"{local.root} is no mirror; make one with: tierloom pull STORE {local.root} --channel ...")
     with holding(local):
-        now = served_version(local, mirror.channel)
-        others = [held for held in mirror.held if held.version != now and is_here(local, held)]
+        now = mirror_serves(local, mirror.channel)
+        others = [held for held in mirror.held if held.served != now and is_here(local, held)]
         if now is None or not others:
-            raise InputError(f"{local.root} holds no version before {now}; the next pull that changes it will keep one")
-        serve(local, mirror.channel, others[-1].version)
-        return now, others[-1].version
+            number = now.version if now else None
+            raise InputError(
+                f"{local.root} holds no version before {number}; the next pull that changes it will keep one"
+            )
+        serve(local, mirror.channel, others[-1].served)
+        return now, others[-1].served
 
 
 class _Pull:
@@ -109,22 +133,26 @@ class _Pull:
         # Before anything else is there: a folder that a pull began is told from any other.
         write_mirror(local, self._mirror)
 
-    def of(self, manifest: Manifest, tiers: Sequence[int | str] | None, vectors: bool) -> PullReport:
-        held = Held(manifest.version, _chosen(manifest, tiers), vectors)
+    def of(
+        self, stored: Manifest, checkpoint: str | None, tiers: Sequence[int | str] | None, vectors: bool
+    ) -> PullReport:
+        """Mirror one generation of a version; the manifest comes as it is stored."""
+        manifest = stored.of(checkpoint)
+        held = Held(manifest.version, manifest.checkpoint, _chosen(manifest, tiers), vectors)
         _refuse_lacking_source(self._store, held)
-        checkpoint = read_checkpoint(self._store, manifest.collection.checkpoint)
-        others = tuple(other for other in self._mirror.held if other.version != held.version)
+        model = read_checkpoint(self._store, manifest.checkpoint)
+        others = tuple(other for other in self._mirror.held if other.served != held.served)
         want = wanted(manifest, held.tiers)
         removed = self._sweep((*others, held), want.objects) if self._may_sweep else 0
-        hole = None if vectors else checkpoint.space.dimensions
+        hole = None if vectors else model.space.dimensions
         brought = bring(self._store, self._local, want, self._mirror, hole, self._on_progress)
-        replace_object(self._local, names.checkpoint(manifest.collection.checkpoint), checkpoint.to_bytes())
-        replace_object(self._local, names.manifest(manifest.version), manifest.to_bytes())
+        replace_object(self._local, names.checkpoint(manifest.checkpoint), model.to_bytes())
+        replace_object(self._local, names.manifest(manifest.version), stored.to_bytes())
         self._note((*others, held), brought.hollow)
-        before = served_version(self._local, self._channel)
-        serve(self._local, self._channel, manifest.version)
+        before = mirror_serves(self._local, self._channel)
+        serve(self._local, self._channel, held.served)
         removed += self._forget(held, before)
-        return self._report(held, brought, removed)
+        return self._report(held, model.space.model, brought, removed)
 
     def _note(self, held: tuple[Held, ...], hollow: Mapping[str, str]) -> None:
         known = {one.path: one.sha256 for one in self._mirror.hollow} | dict(hollow)
@@ -132,10 +160,10 @@ class _Pull:
         self._mirror = Mirror(self._mirror.source, self._mirror.channel, held, tuple(here))
         write_mirror(self._local, self._mirror)
 
-    def _forget(self, new: Held, before: int | None) -> int:
-        """Keep the new version, the one served before it, and those that readers hold a lease on."""
-        others = [held for held in self._mirror.held if held.version != new.version and is_here(self._local, held)]
-        back = [held for held in others if held.version == before] or others[-1:]
+    def _forget(self, new: Held, before: Served | None) -> int:
+        """Keep what is new, what was served before it, and what readers hold a lease on."""
+        others = [held for held in self._mirror.held if held.served != new.served and is_here(self._local, held)]
+        back = [held for held in others if held.served == before] or others[-1:]
         now = datetime.now(UTC).timestamp()
         leased = {record.version for _, record in leases(self._local) if not record.expired(now)}
         kept = (*(held for held in others if held.version in leased and held not in back), *back, new)
@@ -155,11 +183,14 @@ class _Pull:
                 path.unlink(missing_ok=True)
         return sum(self._local.remove(listed) for listed in stale)
 
-    def _report(self, held: Held, brought: Brought, removed: int) -> PullReport:
-        others = [other.version for other in self._mirror.held if other.version != held.version]
+    def _report(self, held: Held, model: str, brought: Brought, removed: int) -> PullReport:
+        others = [other.served for other in self._mirror.held if other.served != held.served]
         return PullReport(
             version=held.version,
-            previous=others[-1] if others else None,
+            checkpoint=held.checkpoint,
+            model=model,
+            previous=others[-1].version if others else None,
+            previous_checkpoint=others[-1].checkpoint if others else None,
             tiers=held.tiers,
             vectors=held.vectors,
             fetched_objects=brought.fetched.objects,
@@ -191,11 +222,14 @@ def _refuse_lacking_source(store: Store, held: Held) -> None:
     """A mirror may be mirrored in turn: what it has not itself, it cannot give."""
     if (source := read_mirror(store)) is None:
         return
-    there = source.of(held.version)
+    there = source.of(held.version, held.checkpoint)
     if there is None or not set(held.tiers) <= set(there.tiers) or (held.vectors and not there.vectors):
         having = "with" if there and there.vectors else "without"
         has = f"tiers {', '.join(there.tiers)} {having} full vectors" if there else "nothing"
-        raise NotPulled(f"{store.url} is a mirror, and has {has} of version {held.version}; pull {source.source}")
+        raise NotPulled(
+            f"{store.url} is a mirror, and has {has} of version {held.version} of checkpoint {held.checkpoint}; "
+            f"pull {source.source}"
+        )
 
 
 def _refuse_other_folder(store: Store, local: LocalStore, channel: str) -> None:

@@ -1,7 +1,7 @@
-"""Which version a mirror serves, and what belongs to a version that it holds."""
+"""What a mirror serves, and what belongs to a generation that it holds."""
 
 from tierloom import names
-from tierloom.channel import Channel, read_channel
+from tierloom.channel import Channel, Served, read_channel
 from tierloom.errors import Corrupt, FormatTooNew, Malformed, TierloomError
 from tierloom.manifest import Manifest
 from tierloom.manifest_checks import checked_manifest
@@ -11,24 +11,25 @@ from tierloom.sealed import read_sealed, seal
 from tierloom.stores.local import LocalStore
 
 
-def served_version(local: LocalStore, channel: str) -> int | None:
-    """The version that the mirror's channel names; None where nothing is served yet, or the channel is damaged."""
+def mirror_serves(local: LocalStore, channel: str) -> Served | None:
+    """What the mirror's channel names; None where nothing is served yet, or the channel is damaged."""
     try:
         seen = read_channel(local, channel)
     except (Corrupt, Malformed, FormatTooNew):
         return None
-    return seen[0].version if seen else None
+    return seen[0].serves if seen else None
 
 
-def serve(local: LocalStore, channel: str, version: int) -> None:
-    """Let the mirror's channel name `version`: one file is replaced, and is on the disk when this returns."""
+def serve(local: LocalStore, channel: str, served: Served) -> None:
+    """Let the mirror's channel name this: one file is replaced, and is on the disk when this returns."""
     try:
         seen = read_channel(local, channel)
     except (Corrupt, Malformed, FormatTooNew):
         seen = None
-    if seen is None or seen[0].version != version:
+    if seen is None or seen[0].serves != served:
         serial = seen[0].serial + 1 if seen else 0
-        replace_object(local, names.channel(channel), seal(Channel(name=channel, version=version, serial=serial)))
+        moved = Channel(name=channel, version=served.version, serial=serial, checkpoint=served.checkpoint)
+        replace_object(local, names.channel(channel), seal(moved))
 
 
 def replace_object(local: LocalStore, name: str, data: bytes) -> None:
@@ -39,24 +40,25 @@ def replace_object(local: LocalStore, name: str, data: bytes) -> None:
 
 
 def names_held(local: LocalStore, held: Held) -> set[str]:
-    """Every object that belongs to a version of the mirror; none of one whose manifest is not (yet) there."""
+    """Every object that belongs to what a mirror holds; none of a version whose manifest is not (yet) there."""
     if (manifest := _manifest(local, held)) is None:
         return set()
-    own = {names.manifest(manifest.version), names.checkpoint(manifest.collection.checkpoint)}
+    own = {names.manifest(manifest.version), names.checkpoint(manifest.checkpoint)}
     return own | {stored.path for stored in wanted(manifest, held.tiers).objects}
 
 
 def is_here(local: LocalStore, held: Held) -> bool:
-    """Whether every object of a version is in the mirror, in its length: its bytes a reader checks before their use."""
+    """Whether every object of what is held is there, in its length: its bytes a reader checks before their use."""
     if (manifest := _manifest(local, held)) is None:
         return False
     objects = wanted(manifest, held.tiers).objects
-    checkpoint = names.checkpoint(manifest.collection.checkpoint)
+    checkpoint = names.checkpoint(manifest.checkpoint)
     return local.size(checkpoint) is not None and all(local.size(stored.path) == stored.bytes for stored in objects)
 
 
 def _manifest(local: LocalStore, held: Held) -> Manifest | None:
     try:
-        return checked_manifest(read_sealed(local, names.manifest(held.version)), held.version)
+        data = read_sealed(local, names.manifest(held.version))
+        return checked_manifest(data, held.version).of(held.checkpoint)
     except TierloomError:
         return None

@@ -34,10 +34,25 @@ type shard struct {
 	}
 }
 
-type manifest struct {
-	Version      int
-	Format       int
+type generation struct {
+	Collection   struct{ Checkpoint string }
 	VectorShards []shard `json:"vector_shards"`
+}
+
+type manifest struct {
+	generation
+	Version int
+	Format  int
+	Other   *generation
+}
+
+// served is the generation of a checkpoint; without one, the one at the top.
+func (found *manifest) served(checkpoint *string) generation {
+	if checkpoint == nil || *checkpoint == found.Collection.Checkpoint {
+		return found.generation
+	}
+	must(found.Other != nil && found.Other.Collection.Checkpoint == *checkpoint, "no checkpoint %s", *checkpoint)
+	return *found.Other
 }
 
 type rows struct {
@@ -85,13 +100,16 @@ func unseal(data []byte, into any) {
 
 func main() {
 	folder, channel := os.Args[1], os.Args[2]
-	var named struct{ Version int }
+	var named struct {
+		Version    int
+		Checkpoint *string
+	}
 	unseal(read(folder, "channels/"+channel+".json"), &named)
 	var found manifest
 	unseal(read(folder, fmt.Sprintf("manifests/%012d.json", named.Version)), &found)
 	must(found.Format == 1, "format %d", found.Format)
 	shards := []rows{}
-	for _, stored := range found.VectorShards {
+	for _, stored := range found.served(named.Checkpoint).VectorShards {
 		shards = append(shards, open(folder, stored))
 	}
 	must(json.NewEncoder(os.Stdout).Encode(map[string]any{"version": found.Version, "shards": shards}) == nil, "no room")

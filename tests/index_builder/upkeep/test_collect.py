@@ -19,7 +19,8 @@ from tierloom.commit import commit
 from tierloom.errors import Corrupt, InputError, NotACollection
 from tierloom.lease import CLOCK_SKEW, Lease, LeaseRecord
 from tierloom.manifest import Manifest, Retention, RunRecord
-from tierloom.promoting import promote, rollback
+from tierloom.promoting import promote
+from tierloom.rolling_back import rollback
 from tierloom.run_report import RunReport, store_report
 from tierloom.sealed import seal
 from tierloom.stores.local import LocalStore

@@ -39,8 +39,10 @@ def test_the_newest_comes_first(store: LocalStore) -> None:
 def test_each_version_says_who_keeps_it(store: LocalStore) -> None:
     move_channel(store, "prod", 2, None)
     with Lease(store, 2, timedelta(minutes=1)), Lease(store, 0, timedelta(minutes=1)):
-        kept = {entry.manifest.version: (entry.channels, entry.leases) for entry in history(store)}
-    assert kept == {5: (("latest",), 0), 4: ((), 0), 3: ((), 0), 2: (("prod",), 1), 1: ((), 0), 0: ((), 1)}
+        kept = {
+            entry.manifest.version: ([name for name, _ in entry.channels], entry.leases) for entry in history(store)
+        }
+    assert kept == {5: (["latest"], 0), 4: ([], 0), 3: ([], 0), 2: (["prod"], 1), 1: ([], 0), 0: ([], 1)}
 
 
 def test_retired_versions_are_passed_over(store: LocalStore) -> None:
