@@ -42,44 +42,49 @@ def audit(store: Store, version: int | None = None) -> Findings:
     Raises `TierloomError` when the manifest itself cannot be read: then there is nothing to check against.
     """
     manifest = read_manifest(store, head_version(store) if version is None else version)
+    checkpoints = len(manifest.generations)
     with TemporaryDirectory(prefix="tierloom-verify-") as folder:
         files = ObjectFiles(store, Path(folder))
         if (mirror := read_mirror(store)) is not None:
+            checkpoints = sum(held.version == manifest.version for held in mirror.held)
             objects, problems = _audit_mirror(manifest, mirror, store, files)
         else:
             objects, problems = manifest.objects(), tuple(_problems(manifest, store, files))
-    return Findings(manifest.version, len(objects) + 2, sum(stored.bytes for stored in objects), problems)
+    return Findings(manifest.version, len(objects) + 1 + checkpoints, sum(stored.bytes for stored in objects), problems)
 
 
 def _audit_mirror(
     manifest: Manifest, mirror: Mirror, store: Store, files: ObjectFiles
 ) -> tuple[tuple[StoredObject, ...], tuple[str, ...]]:
     """What a mirror holds of a version, and what is wrong with it: only that it is as it was published."""
-    held = mirror.of(manifest.version)
-    want = wanted(manifest, held.tiers if held else ())
+    here = [held for held in mirror.held if held.version == manifest.version]
+    wants = [wanted(manifest.of(held.checkpoint), held.tiers) for held in here]
     checks: list[Callable[[], object]] = [
-        partial(read_checkpoint, store, manifest.collection.checkpoint),
+        *(partial(read_checkpoint, store, held.checkpoint) for held in here),
         partial(read_channel, store, mirror.channel),
-        *(partial(files.shard, shard) for shard in want.shards),
-        *(partial(files.path, stored) for stored in want.others),
+        *(partial(files.shard, shard) for want in wants for shard in want.shards),
+        *(partial(files.path, stored) for want in wants for stored in want.others),
     ]
-    return want.objects, tuple(problem for check in checks for problem in _found(check))
+    objects = tuple(stored for want in wants for stored in want.objects)
+    return objects, tuple(problem for check in checks for problem in _found(check))
 
 
 def _problems(manifest: Manifest, store: Store, files: ObjectFiles) -> Iterator[str]:
-    yield from _found(partial(read_checkpoint, store, manifest.collection.checkpoint))
+    for generation in manifest.generations:
+        yield from _found(partial(read_checkpoint, store, generation.checkpoint))
     yield from _found(partial(read_channel, store, names.LATEST))
     damaged: set[str] = set()
     for stored in manifest.objects():
         found = list(_found(partial(files.path, stored)))
         damaged |= {stored.path} if found else set()
         yield from found
-    for needed, check in _checks(manifest, files):
-        # What is damaged is told already, once: more than that cannot be known of it.
-        if damaged.isdisjoint(needed):
-            yield from _found(check)
-    if not manifest.documents.adds_up:
-        yield f"{names.manifest(manifest.version)}: documents do not add up: {manifest.documents}"
+    for generation in manifest.generations:
+        for needed, check in _checks(generation, files):
+            # What is damaged is told already, once: more than that cannot be known of it.
+            if damaged.isdisjoint(needed):
+                yield from _found(check)
+        if not generation.documents.adds_up:
+            yield f"{names.manifest(manifest.version)}: documents do not add up: {generation.documents}"
 
 
 def _checks(manifest: Manifest, files: ObjectFiles) -> Iterator[tuple[set[str], Callable[[], object]]]:
