@@ -34,6 +34,7 @@ _TIE: Final = 1e-6
 @dataclass(frozen=True, slots=True)
 class _Sampled:
     query: Query
+    checkpoint: str
     profile: str
     top: int
 
@@ -65,7 +66,7 @@ class Canary:
         if isinstance(query, str) and not local_model:
             return
         if answer.hits:
-            self._latest = _Sampled(query, answer.profile, len(answer.hits))
+            self._latest = _Sampled(query, answer.checkpoint, answer.profile, len(answer.hits))
 
     def _run(self) -> None:
         _be_modest()
@@ -82,7 +83,7 @@ class Canary:
             return
         try:
             with self._served.follower.pinned() as snapshot:
-                if snapshot.has_vectors and snapshot.manifest.live_chunks <= self._options.canary_chunks:
+                if _fits(sampled, snapshot) and snapshot.manifest.live_chunks <= self._options.canary_chunks:
                     self._note(sampled.profile, _overlap_of(snapshot, sampled))
         except TierloomError as error:
             _log.warning("the recall canary could not compare: %s", error)
@@ -94,6 +95,11 @@ class Canary:
         seen.append(overlap)
         self._metrics.comparisons.labels(profile).inc()
         self._metrics.overlap.labels(profile).set(sum(seen) / len(seen))
+
+
+def _fits(sampled: _Sampled, snapshot: Snapshot) -> bool:
+    """Whether it can be compared: the checkpoint that it was asked of is still served, and has full vectors here."""
+    return snapshot.has_vectors and sampled.checkpoint == snapshot.manifest.checkpoint
 
 
 def _overlap_of(snapshot: Snapshot, sampled: _Sampled) -> float:
