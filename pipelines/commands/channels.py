@@ -8,8 +8,10 @@ import msgspec
 from tierloom import names
 from tierloom.channel import Channel, Move, read_channels
 from tierloom.errors import InputError
+from tierloom.generations import told_checkpoint
 from tierloom.stores.opening import open_store
-from tierloom.versions import head_version
+from tierloom.stores.store import Store
+from tierloom.versions import head_version, read_manifest
 
 _SHOWN = 5
 
@@ -29,7 +31,7 @@ def command(store: str, channel: str | None, as_json: bool) -> None:
         if as_json:
             click.echo(msgspec.json.encode(one))
         else:
-            click.echo("\n".join(_lines(one, _SHOWN if channel is None else None)))
+            click.echo("\n".join(_lines(one, opened, _SHOWN if channel is None else None)))
 
 
 def _true(channel: Channel, head: int) -> Channel:
@@ -37,18 +39,32 @@ def _true(channel: Channel, head: int) -> Channel:
     return msgspec.structs.replace(channel, version=head) if channel.name == names.LATEST else channel
 
 
-def _lines(channel: Channel, shown: int | None) -> Iterator[str]:
+def _lines(channel: Channel, store: Store, shown: int | None) -> Iterator[str]:
     follows = ", as of every publish" if channel.name == names.LATEST else ""
-    yield f"{channel.name}: version {channel.version}{follows}"
+    yield f"{channel.name}: version {channel.version}{_by(channel, store)}{follows}"
     moves = channel.moves[::-1]
-    yield from map(_line, moves[:shown])
+    yield from (_line(move, store) for move in moves[:shown])
     if shown is not None and len(moves) > shown:
         yield f"  and {len(moves) - shown:,} earlier ones: --channel {channel.name}"
     elif moves and moves[-1].previous is not None:
         yield "  earlier ones are forgotten"
 
 
-def _line(move: Move) -> str:
+def _by(channel: Channel, store: Store) -> str:
+    """The checkpoint that a channel serves; nothing where its version was retired."""
+    fingerprint = channel.checkpoint
+    if fingerprint is None:
+        try:
+            fingerprint = read_manifest(store, channel.version).checkpoint
+        except InputError:
+            return ""
+    return f" of {told_checkpoint(fingerprint, store)}"
+
+
+def _line(move: Move, store: Store) -> str:
     before = "-" if move.previous is None else str(move.previous)
     line = f"  {move.at[:19]}Z  {move.action:8}  {before:>7} -> {move.version:<7}  {move.by}  {move.message}".rstrip()
+    if move.checkpoint and move.previous_checkpoint not in (None, move.checkpoint):
+        before = told_checkpoint(move.previous_checkpoint or "", store)
+        line += f"\n    to {told_checkpoint(move.checkpoint, store)}, from {before}"
     return f"{line}\n    forced, although {move.refused_because}" if move.forced else line

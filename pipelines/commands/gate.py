@@ -11,6 +11,7 @@ import tierloom
 from index_builder.gate.setting import documents_missing, sample_of_queries, set_gate
 from pipelines.commands.tables import count
 from tierloom.gate import Estimate, Gate, Quality
+from tierloom.generations import find_generation
 from tierloom.manifest import Manifest
 from tierloom.queries import JudgedQuery, read_queries
 from tierloom.stores.opening import open_store
@@ -28,9 +29,18 @@ from tierloom.versions import head_version, read_manifest
 @click.option("--held-out", is_flag=True, help="Measure with chunks of the corpus from now on, drawn anew.")
 @click.option("--floor", type=click.FloatRange(0, 1), help="The recall that each tier must reach from now on.")
 @click.option("--version", type=click.IntRange(0), help="Show this version.  [default: the newest]")
+@click.option(
+    "--checkpoint", metavar="NAME", help="Of the generation of this model, or of this (begin of a) fingerprint."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the measurement as JSON.")
 def command(
-    store: str, queries: Path | None, held_out: bool, floor: float | None, version: int | None, as_json: bool
+    store: str,
+    queries: Path | None,
+    held_out: bool,
+    floor: float | None,
+    version: int | None,
+    checkpoint: str | None,
+    as_json: bool,
 ) -> None:
     """Show how much of the exact answers each tier of STORE finds, by itself and reranked; or change what it is
     measured by, which publishes a new version.
@@ -41,26 +51,28 @@ def command(
     if queries is not None and held_out:
         raise click.UsageError("--queries and --held-out exclude each other")
     opened = open_store(store)
-    if queries is None and floor is None and not held_out:
-        manifest = read_manifest(opened, head_version(opened) if version is None else version)
-    else:
-        manifest = _changed(opened, store, queries, held_out, floor)
+    shown = read_manifest(opened, head_version(opened) if version is None else version)
+    manifest = shown if checkpoint is None else find_generation(shown, checkpoint, opened)
+    if queries is not None or floor is not None or held_out:
+        manifest = _changed(opened, store, queries, held_out, floor, manifest.checkpoint)
     click.echo(msgspec.json.encode(manifest.gate) if as_json else described(manifest))
 
 
-def _changed(opened: Store, store: str, queries: Path | None, held_out: bool, floor: float | None) -> Manifest:
+def _changed(
+    opened: Store, store: str, queries: Path | None, held_out: bool, floor: float | None, checkpoint: str
+) -> Manifest:
     given = None
     if queries is not None:
         asked = read_queries(queries)
-        given = sample_of_queries(asked, _vectors(store, asked))
-    manifest = set_gate(opened, floor, given, held_out)
+        given = sample_of_queries(asked, _vectors(store, asked, checkpoint))
+    manifest = set_gate(opened, floor, given, held_out, checkpoint)
     if queries is not None and (missing := documents_missing(asked, manifest, opened)):
         click.echo(f"{count(len(missing), 'relevant document')} not live, such as {missing[0]}", err=True)
     return manifest
 
 
-def _vectors(store: str, queries: list[JudgedQuery]) -> NDArray[np.float32]:
-    with tierloom.open(store) as snapshot:
+def _vectors(store: str, queries: list[JudgedQuery], checkpoint: str) -> NDArray[np.float32]:
+    with tierloom.open(store, checkpoint=checkpoint) as snapshot:
         return np.stack([snapshot.query_vector(query.asked) for query in queries])
 
 

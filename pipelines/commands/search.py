@@ -9,6 +9,8 @@ import click
 import tierloom
 from tierloom import names
 from tierloom.answer import Answer, Hit
+from tierloom.generations import progress
+from tierloom.manifest import Manifest
 
 
 @click.command("search")
@@ -31,6 +33,9 @@ from tierloom.answer import Answer, Hit
 @click.option("--by-document", is_flag=True, help="Print the best chunk of each of the best documents.")
 @click.option("--channel", default=names.LATEST, show_default=True, help="Search the version that this channel names.")
 @click.option("--version", "version", type=click.IntRange(0), help="Search this version, whatever the channel names.")
+@click.option(
+    "--checkpoint", metavar="NAME", help="Search the generation of this model, or of this (begin of a) fingerprint."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: the hits, and what served them.")
 def command(
     store: str,
@@ -44,10 +49,12 @@ def command(
     by_document: bool,
     channel: str,
     version: int | None,
+    checkpoint: str | None,
     as_json: bool,
 ) -> None:
     """Print the chunks of STORE that answer QUESTION best."""
-    with tierloom.open(store, version, channel=channel) as snapshot:
+    with tierloom.open(store, version, channel=channel, checkpoint=checkpoint) as snapshot:
+        _warn_of_building(snapshot.manifest)
         answer = snapshot.search(
             question,
             query_class=query_class,
@@ -63,6 +70,11 @@ def command(
         return
     click.echo("\n".join(map(_shown, range(1, len(answer) + 1), answer)) or "nothing found: the collection is empty")
     click.echo(_served_by(answer), err=True)
+
+
+def _warn_of_building(manifest: Manifest) -> None:
+    if not manifest.is_complete:
+        click.echo(f"this generation is being built: {progress(manifest)} of the documents are in it", err=True)
 
 
 def _shown(rank: int, hit: Hit) -> str:

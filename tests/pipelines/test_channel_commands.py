@@ -7,8 +7,11 @@ import pytest
 
 from tests.measured import gate_of, measured_store, publish_measured
 from tests.pipelines.command_line import Finished, ok, run
+from tests.small_shards import CHECKPOINT
 from tierloom.moving import mover
 from tierloom.stores.local import LocalStore
+
+MODEL = f"small-test-model ({CHECKPOINT.fingerprint[:8]})"
 
 
 @pytest.fixture
@@ -36,7 +39,8 @@ def test_moves_are_told_as_json(store: LocalStore) -> None:
     moved = promote(store, 2, "--message", "why", "--json").json
     assert (moved["channel"], moved["version"], moved["moved"]) == ("prod", 2, True)
     assert (moved["move"]["message"], moved["move"]["by"], moved["move"]["previous"]) == ("why", mover(), None)
-    assert promote(store, 2, "--json").json == {"channel": "prod", "version": 2, "moved": False, "move": None}
+    served = {"channel": "prod", "version": 2, "checkpoint": CHECKPOINT.fingerprint}
+    assert promote(store, 2, "--json").json == {**served, "moved": False, "move": None}
     ok(promote(store, 3))
     ok(promote(store, 4))
     assert rollback(store, "--to", 2, "--from", 4, "--json").json["move"]["action"] == "rollback"
@@ -68,9 +72,9 @@ def test_channels_tell_where_they_point_and_who_moved_them(store: LocalStore) ->
     ok(run("promote", store.root, 2, "--channel", "canary"))
     lines = ok(run("channels", store.root)).out.splitlines()
     assert [line for line in lines if not line.startswith(" ")] == [
-        "canary: version 2",
-        "latest: version 4, as of every publish",
-        "prod: version 3",
+        f"canary: version 2 of {MODEL}",
+        f"latest: version 4 of {MODEL}, as of every publish",
+        f"prod: version 3 of {MODEL}",
     ]
     newest = next(line for line in lines if "2 -> 3" in line).split()
     assert (newest[1], newest[2:5], newest[5:]) == ("promote", ["2", "->", "3"], [mover(), "number", "3"])
@@ -84,7 +88,7 @@ def test_channels_tell_where_they_point_and_who_moved_them(store: LocalStore) ->
 
 
 def test_a_collection_without_channels_of_its_own_has_latest(store: LocalStore) -> None:
-    assert ok(run("channels", store.root)).out == "latest: version 4, as of every publish\n"
+    assert ok(run("channels", store.root)).out == f"latest: version 4 of {MODEL}, as of every publish\n"
 
 
 def test_a_channel_that_was_edited_by_hand_is_told(store: LocalStore) -> None:
