@@ -44,7 +44,8 @@ def promote_latest(store: Store, checkpoint: str, version: int | None, message: 
     refuse_missing_objects(chosen, store)
     fronting = _Fronting(store, chosen.checkpoint, run, force)
     published = commit(store, fronting.successor)
-    store_report(RunReport(record=run, version=published.version, published=published.run.run == run.run), store)
+    fronted = published.run.run == run.run
+    store_report(RunReport(record=run, other=run, version=published.version, published=fronted), store)
     return Moved(_latest(published.version), _told_move(published, before), doubts(published))
 
 
