@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tierloom.gate import TOP, Estimate
+from tierloom.gate import TOP, Advantage, Estimate
 
 # Two-sided 95 % of the normal distribution, which the mean of a hundred queries follows well enough.
 _Z: Final = 1.959964
@@ -27,6 +27,13 @@ def estimate(values: NDArray[np.float64]) -> Estimate:
     low = min(mean, float(spread.mean())) - _half(spread)
     high = max(mean, float(spread.mean())) + _half(spread)
     return Estimate(mean=_share(mean), low=_share(low), high=_share(high))
+
+
+def advantage(ahead: NDArray[np.float64]) -> Advantage:
+    """The mean of one difference in [-1, 1] for each query (q,), at least one, with its 95 % confidence interval."""
+    mean, half = float(ahead.mean()), _half(ahead)
+    low, high = max(-1.0, mean - half), min(1.0, mean + half)
+    return Advantage(mean=round(mean, _DIGITS), low=round(low, _DIGITS), high=round(high, _DIGITS))
 
 
 def _half(values: NDArray[np.float64]) -> float:

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "advise": "Measure which tiers a collection should have.",
     "gate": "Show how much each tier finds; set the floor and the queries.",
     "serving": "Show or set how the collection is searched: profiles and routes.",
+    "compare": "Put two generations side by side on the same queries.",
     "promote": "Point a channel at a version that reaches the recall floor.",
     "rollback": "Point a channel back at the version it served before.",
     "channels": "Show where channels point, and who moved them and why.",

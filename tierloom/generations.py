@@ -69,8 +69,13 @@ def told_served(manifest: Manifest, store: Store) -> str:
 
 
 def progress(manifest: Manifest) -> str:
-    """How far the building of the generation in front is: `43.7 %`; rounded down, so that 100 % is all."""
-    return f"{int(1000 * manifest.reached / KEY_UNITS) / 10:g} %"
+    """How far the building of the generation in front is."""
+    return percent_built(manifest.reached)
+
+
+def percent_built(reached: int) -> str:
+    """How far the building of a generation is: `43.7 %`; rounded down, so that 100 % is all."""
+    return f"{1000 * reached // KEY_UNITS / 10:g} %"
 
 
 def _model(fingerprint: str, store: Store) -> str | None:

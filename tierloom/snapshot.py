@@ -22,7 +22,7 @@ from tierloom.open_objects import OpenObjects
 from tierloom.open_version import OpenVersion
 from tierloom.query_vectors import Query, QueryVectors
 from tierloom.routing import Route, held_tiers, route, served_tiers
-from tierloom.search import Candidates
+from tierloom.search import Candidates, TierShard
 from tierloom.search_options import RouteOptions, SearchOptions
 from tierloom.serving import DEFAULT_TOP
 from tierloom.shards.live import LiveShard
@@ -106,6 +106,10 @@ class Snapshot:
         (vector,) = self._vectors.of([query], checkpoint)
         return vector
 
+    def query_vectors(self, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
+        """`query_vector` of each, in order; the model is asked for all texts together."""
+        return self._vectors.of(queries)
+
     def candidates(
         self, vector: NDArray[np.float32], *, tier: int | str | None = None, shortlist: int, rerank: bool
     ) -> Candidates:
@@ -120,6 +124,10 @@ class Snapshot:
     def rows(self) -> VersionRows:
         """The rows of this version, for those who measure."""
         return self._version.rows
+
+    def index_shards(self, tier: Tier) -> Sequence[TierShard]:
+        """The open index shards of a tier, for those who measure."""
+        return self._version.tier(tier)
 
     def exact(self, vector: NDArray[np.float32], top: int = DEFAULT_TOP) -> Candidates:
         """The true best rows of a unit query vector: every live full vector is scored."""

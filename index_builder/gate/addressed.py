@@ -1,4 +1,4 @@
-"""What the rows at some addresses hold: their document keys, and how well they answer a query."""
+"""What the rows at some addresses hold: their document keys and ordinals, and how well they answer a query."""
 
 from collections.abc import Sequence
 
@@ -23,6 +23,15 @@ class AddressedRows:
         for position in np.unique(positions):
             here = positions == position
             found[here] = self._shards[position].keys[rows[here]]
+        return found
+
+    def ordinals(self, addresses: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Where these rows (n,) are in their documents."""
+        positions, rows = split(addresses)
+        found = np.empty(len(addresses), np.int32)
+        for position in np.unique(positions):
+            here = positions == position
+            found[here] = self._shards[position].shard.gather("ordinal", rows[here])
         return found
 
     def scores(self, addresses: NDArray[np.int64], query: NDArray[np.float32]) -> NDArray[np.float64]:

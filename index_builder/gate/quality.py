@@ -19,7 +19,7 @@ from tierloom.collection import Tier
 from tierloom.gate import NDCG_WITHIN, SHORTLISTS, TOP, Estimate, Quality, Reranked, TierQuality
 
 # Scores that differ by less are equal: float16 vectors are not that precise, nor is a sum in another order.
-_SAME: Final = 1e-5
+SAME: Final = 1e-5
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Judge:
         """The score from which on an answer is as good as the tenth, (q,)."""
         exact = self._exact
         last = np.maximum(np.minimum(exact.counts, TOP) - 1, 0)
-        least: NDArray[np.float32] = np.take_along_axis(exact.scores, last[:, np.newaxis], axis=1)[:, 0] - _SAME
+        least: NDArray[np.float32] = np.take_along_axis(exact.scores, last[:, np.newaxis], axis=1)[:, 0] - SAME
         return least
 
     def _looked_for(self, good: NDArray[np.bool_]) -> int:
@@ -134,14 +134,14 @@ class Judge:
         for at, query in enumerate(np.flatnonzero(self.asked.present)):
             if len(relevant := self.sample.relevant_to(int(query))):
                 addresses = answered.addresses[at]
-                scored.append(_gains(self.rows.keys(addresses[addresses != NOBODY]), relevant))
+                scored.append(gains(self.rows.keys(addresses[addresses != NOBODY]), relevant))
         if not scored:
             return None, None
         ndcg, hits = np.array(scored).T
         return estimate(ndcg), estimate(hits)
 
 
-def _gains(keys: NDArray[np.uint64], relevant: NDArray[np.uint64]) -> tuple[float, float]:
+def gains(keys: NDArray[np.uint64], relevant: NDArray[np.uint64]) -> tuple[float, float]:
     """nDCG and hit of the first ten documents among chunks with these keys, best first."""
     _, first = np.unique(keys, return_index=True)
     documents = keys[np.sort(first)][:TOP]

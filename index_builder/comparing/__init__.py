@@ -1,0 +1,1 @@
+"""Two generations of a version side by side, on the same queries."""
