@@ -3,9 +3,13 @@
 from pathlib import Path
 from typing import Final
 
-from tests.made_versions import Step, gate, point, store_versions
-from tierloom.gate import Gate
-from tierloom.manifest import RunRecord
+import msgspec
+
+from index_builder.comparing.comparison import ComparedGeneration, ComparedTier, Comparison
+from tests.made_versions import CHECKPOINT, Step, estimate, gate, point, store_other, store_versions
+from tierloom.collection import Tier
+from tierloom.gate import Advantage, Gate, Quality
+from tierloom.manifest import KEY_UNITS, RunRecord
 from tierloom.serving import Narrowing, Profile, Serving
 from tierloom.stores.local import LocalStore
 
@@ -105,6 +109,68 @@ def sharded(root: Path) -> LocalStore:
     return store
 
 
+NEW: Final = msgspec.structs.replace(
+    CHECKPOINT,
+    space=msgspec.structs.replace(CHECKPOINT.space, model="embedding-2", dimensions=1024, trained_prefixes=(64, 256)),
+)
+
+
+def building(root: Path) -> LocalStore:
+    """A second generation that is half-built."""
+    store = LocalStore(root)
+    head = store_versions(store, steps(3))
+    store_other(store, head, Step([[70_000]], run=run_of(4)), NEW, reached=KEY_UNITS // 2)
+    return store
+
+
+def flipped(root: Path) -> LocalStore:
+    """Two complete generations, with other tiers: `latest` serves the first one, `prod` was flipped to the second."""
+    store = LocalStore(root)
+    head = store_versions(store, steps(3))
+    tiers = (Tier("64", 64), Tier("256", 256))
+    recalls = {"64": (0.6, [0.8, 0.97, 0.98]), "256": (0.9, [0.97, 0.98, 0.99])}
+    store_other(store, head, Step([[131_072] * 2], gate(recalls), run_of(4)), NEW, tiers)
+    point(store, "prod", 4, checkpoint=CHECKPOINT.fingerprint)
+    point(store, "prod", 4, checkpoint=NEW.fingerprint, previous_checkpoint=CHECKPOINT.fingerprint, message="the flip")
+    return store
+
+
+def compared(ndcg: bool = True) -> Comparison:
+    """What a comparison of `flipped` may find."""
+    quality = Quality(estimate(0.97), estimate(0.6) if ndcg else None, estimate(0.8) if ndcg else None)
+    sides = [
+        ComparedGeneration(
+            checkpoint=checkpoint.fingerprint,
+            model=checkpoint.space.model,
+            revision=checkpoint.space.revision,
+            dimensions=checkpoint.space.dimensions,
+            reached=KEY_UNITS,
+            live_documents=1000,
+            live_chunks=2000,
+            vector_bytes=3_000_000,
+            stored_bytes=5_000_000,
+            exact=quality if ndcg else None,
+            exact_seconds=0.0123,
+            embed_seconds=0.0045 if ndcg else None,
+            tiers=tuple(ComparedTier(name, 50, quality, 700_000, 0.00067) for name in tiers),
+        )
+        for checkpoint, tiers in ((CHECKPOINT, ("64", "128")), (NEW, ("64", "256")))
+    ]
+    return Comparison(
+        version=4,
+        source="given" if ndcg else "held-out",
+        queries=321,
+        seed=0,
+        first=sides[0],
+        second=sides[1],
+        documents=estimate(0.71),
+        chunks=None if ndcg else estimate(0.62),
+        ndcg=Advantage(0.021, 0.011, 0.031) if ndcg else None,
+        hit_rate=Advantage(-0.004, -0.012, 0.004) if ndcg else None,
+    )
+
+
 STATES: Final = {
     "empty": empty, "unmeasured": unmeasured, "below": below, "single": single, "grown": grown, "sharded": sharded,
+    "building": building, "flipped": flipped,
 }  # fmt: skip

@@ -18,6 +18,7 @@ from tierloom.collection import Collection, Tier
 from tierloom.commit import advance_latest
 from tierloom.gate import SHORTLISTS, Estimate, Gate, Quality, Reranked, TierQuality
 from tierloom.manifest import (
+    KEY_UNITS,
     DeadLetters,
     DocumentCounts,
     Footer,
@@ -118,6 +119,24 @@ def store_versions(
     assert head is not None
     advance_latest(store, head.version)
     return head
+
+
+def store_other(
+    store: Store,
+    head: Manifest,
+    step: Step,
+    checkpoint: Checkpoint,
+    tiers: Sequence[Tier] = TIERS,
+    reached: int = KEY_UNITS,
+) -> Manifest:
+    """One version more: like the head, with a generation of another checkpoint beside it."""
+    collection = msgspec.structs.replace(head.collection, checkpoint=checkpoint.fingerprint, tiers=tuple(tiers))
+    beside = msgspec.structs.replace(_manifest(head.version + 1, step, collection, head).own, reached=reached)
+    made = msgspec.structs.replace(head, version=head.version + 1, parent=head.digest(), other=beside)
+    store.create(names.checkpoint(checkpoint.fingerprint), checkpoint.to_bytes())
+    store.create(names.manifest(made.version), made.to_bytes())
+    advance_latest(store, made.version)
+    return made
 
 
 def point(store: Store, channel: str, version: int, **members: Any) -> None:

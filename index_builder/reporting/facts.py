@@ -1,19 +1,24 @@
 """What a report states: gathered from the retained manifests and channels, before anything is drawn."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Final
 
+import msgspec
+
+from index_builder.comparing.comparison import Comparison
 from index_builder.upkeep.history import history
 from index_builder.upkeep.holders import read_holders
 from index_builder.upkeep.retained import read_manifests
-from tierloom.channel import Channel
+from tierloom.channel import Channel, Served
 from tierloom.checkpoint import Checkpoint
 from tierloom.collection import Tier
+from tierloom.errors import InputError
 from tierloom.gate import Gate, TierQuality
 from tierloom.manifest import Manifest, RunRecord
+from tierloom.names import LATEST
 from tierloom.stores.store import Store
 from tierloom.versions import read_checkpoint
 
@@ -48,14 +53,50 @@ class TierFacts:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """A collection as it is now. `versions` are those that are not retired, ascending, the newest at the end: at most
-    as many as were asked for. `pointed` are those that a channel names, by number."""
+    as many as were asked for. `pointed` are what channels serve.
+
+    `head` has a generation in front, which is that of `checkpoint`; `behind` is the checkpoint of its other one, if it
+    has two, and `front` the fingerprint of the one that `latest` serves. Every channel names its checkpoint, unless its
+    version was retired. `comparison` is what was measured of two generations, if that was given.
+    """
 
     url: str
     head: Manifest
     checkpoint: Checkpoint
     versions: tuple[VersionFacts, ...]
     channels: tuple[Channel, ...]
-    pointed: dict[int, VersionFacts]
+    pointed: dict[Served, VersionFacts]
+    front: str
+    behind: Checkpoint | None = None
+    comparison: Comparison | None = None
+
+    @property
+    def generations(self) -> tuple["Facts", ...]:
+        """The same collection as each of its generations has it: itself first."""
+        if self.behind is None:
+            return (self,)
+        return self, replace(self, head=self.head.generations[1], checkpoint=self.behind, behind=self.checkpoint)
+
+    @property
+    def is_front(self) -> bool:
+        """Whether `latest` serves the generation in front of `head`."""
+        return self.head.checkpoint == self.front
+
+    @property
+    def serving(self) -> tuple[Channel, ...]:
+        """The channels that serve this generation, in whatever version; that of `latest` has those of checkpoints too
+        which the newest version has no more."""
+        known = self.head.checkpoints if self.is_front else ()
+        return tuple(
+            channel
+            for channel in self.channels
+            if channel.checkpoint == self.head.checkpoint or (self.is_front and channel.checkpoint not in known)
+        )
+
+    @property
+    def served_by(self) -> tuple[str, ...]:
+        """The names of the channels that serve this generation."""
+        return (*((LATEST,) if self.is_front else ()), *(channel.name for channel in self.serving))
 
     @property
     def floor(self) -> float:
@@ -109,22 +150,27 @@ def full_row_bytes(dimensions: int, connectivity: int) -> float:
     return _FLOAT32_BYTES * dimensions + 16 + 8 * edges + (4 + 4 * edges) / (edges - 1)
 
 
-def gather(store: Store, last: int | None = None) -> Facts:
+def gather(store: Store, last: int | None = None, comparison: Comparison | None = None) -> Facts:
     """The facts of a collection; of its retained versions only the `last` ones if that is given.
 
-    Raises `NotACollection`, `Corrupt`, `Malformed` or `CheckpointMismatch`.
+    Raises `NotACollection`, `Corrupt`, `Malformed` or `CheckpointMismatch`; `InputError` for a comparison of other
+    generations than the newest version has.
     """
     newest_first = history(store, last)
     head = next(newest_first).manifest
     versions = [version_facts(head), *(version_facts(entry.manifest) for entry in newest_first)]
-    channels = read_holders(store, time.time()).channels
+    _refuse_other_generations(head, comparison, store.url)
+    channels, pointed = _pointed(store, read_holders(store, time.time()).channels)
     return Facts(
         url=store.url,
         head=head,
-        checkpoint=read_checkpoint(store, head.collection.checkpoint),
+        checkpoint=read_checkpoint(store, head.checkpoint),
         versions=tuple(reversed(versions)),
         channels=channels,
-        pointed=_pointed(store, channels),
+        pointed=pointed,
+        front=head.checkpoint,
+        behind=read_checkpoint(store, head.other.checkpoint) if head.other else None,
+        comparison=comparison,
     )
 
 
@@ -139,9 +185,32 @@ def version_facts(manifest: Manifest) -> VersionFacts:
     )
 
 
-def _pointed(store: Store, channels: tuple[Channel, ...]) -> dict[int, VersionFacts]:
+def _refuse_other_generations(head: Manifest, comparison: Comparison | None, url: str) -> None:
+    if comparison and {side.checkpoint for side in comparison.sides} != set(head.checkpoints):
+        compared = " and ".join(side.checkpoint for side in comparison.sides)
+        raise InputError(
+            f"the comparison is of checkpoints {compared}; version {head.version} has "
+            f"{' and '.join(head.checkpoints)}; compare those: tierloom compare {url} --json"
+        )
+
+
+def _pointed(store: Store, channels: tuple[Channel, ...]) -> tuple[tuple[Channel, ...], dict[Served, VersionFacts]]:
+    """The channels, each with its checkpoint, and what they serve; nothing of a version that was retired."""
     versions = sorted({channel.version for channel in channels})
-    return {manifest.version: version_facts(manifest) for manifest in read_manifests(store, versions)}
+    stored = {manifest.version: manifest for manifest in read_manifests(store, versions)}
+    named = tuple(_with_checkpoint(channel, stored.get(channel.version)) for channel in channels)
+    pointed = {
+        channel.serves: version_facts(manifest.of(channel.checkpoint))
+        for channel in named
+        if (manifest := stored.get(channel.version))
+    }
+    return named, pointed
+
+
+def _with_checkpoint(channel: Channel, manifest: Manifest | None) -> Channel:
+    if channel.checkpoint or manifest is None:
+        return channel
+    return msgspec.structs.replace(channel, checkpoint=manifest.checkpoint)
 
 
 def _tier_facts(tier: Tier, manifest: Manifest) -> TierFacts:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from index_builder.reporting.facts import Facts, TierFacts, VersionFacts
 from tierloom.gate import Quality, TierQuality
+from tierloom.generations import progress
 
 Standing = Literal["safe", "below", "unmeasured"]
 Weight = Literal["good", "warning", "bad", "neutral"]
@@ -75,7 +76,13 @@ def _figures(tier: TierQuality) -> str:
 def notices(facts: Facts) -> tuple[Judgement, ...]:
     """What somebody who was woken at night should look at first, heaviest first."""
     order = ("bad", "warning", "neutral", "good")
-    found = (*_recall_falls(facts), *_channel_notices(facts), *_letter_notices(facts), *_gate_notices(facts))
+    found = (
+        *_recall_falls(facts),
+        *_generation_notices(facts),
+        *_channel_notices(facts),
+        *_letter_notices(facts),
+        *_gate_notices(facts),
+    )
     return tuple(sorted(found, key=lambda notice: order.index(notice.weight)))
 
 
@@ -99,9 +106,27 @@ def _recall_falls(facts: Facts) -> Iterator[Judgement]:
             )
 
 
+def _generation_notices(facts: Facts) -> Iterator[Judgement]:
+    """How it stands with the generation beside that in front."""
+    for other in facts.generations[1:]:
+        model = other.checkpoint.space.model
+        if not other.head.is_complete:
+            yield Judgement(
+                "neutral", f"A generation of {model} is being built: {progress(other.head)} of it is there."
+            )
+            continue
+        if below := [tier.tier.name for tier in other.tiers if standing(tier) == "below"]:
+            lies = "lies" if len(below) == 1 else "lie"
+            yield Judgement(
+                "warning", f"Of the generation of {model}, {tier_list(below, capital=False)} {lies} below the floor."
+            )
+        if not other.serving:
+            yield Judgement("neutral", f"The generation of {model} is complete, and no channel serves it.")
+
+
 def _channel_notices(facts: Facts) -> Iterator[Judgement]:
     for channel in facts.channels:
-        if pointed := facts.pointed.get(channel.version):
+        if pointed := facts.pointed.get(channel.serves):
             yield from _doubts(f"Channel {channel.name} serves version {channel.version}", pointed)
         if behind := facts.head.version - channel.version:
             plural = "" if behind == 1 else "s"

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 from index_builder.reporting.facts import Facts
 from tierloom.manifest import IndexShard, Manifest, VectorShard
+from tierloom.names import LATEST
 
 S = TypeVar("S", VectorShard, IndexShard)
 
@@ -38,8 +39,8 @@ class TierNodes:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """checkpoint -> vector shards -> index shards of each tier -> version -> channels. `channels` are those of each
-    version that one names or that is the newest, newest first."""
+    """checkpoint -> vector shards -> index shards of each tier -> version -> channels, of one generation. `channels`
+    are those of each version that one names or that is the newest, newest first."""
 
     vectors: tuple[Node, ...]
     tiers: tuple[TierNodes, ...]
@@ -47,7 +48,8 @@ class Lineage:
 
 
 def lineage(facts: Facts) -> Lineage:
-    """Of the newest version: at most `VECTOR_NODES` nodes of vector shards, and `INDEX_NODES` a tier."""
+    """Of the newest version, as the generation in front has it: at most `VECTOR_NODES` nodes of vector shards, and
+    `INDEX_NODES` a tier."""
     head = facts.head
     vectors = by_size(head.vector_shards, lambda shard: shard.rows, VECTOR_NODES)
     tiers = tuple(_tier_nodes(tier.name, head, vectors) for tier in head.collection.tiers)
@@ -103,7 +105,8 @@ def _places(nodes: Iterable[Node]) -> dict[str, int]:
 
 
 def _channels(facts: Facts) -> tuple[tuple[int, tuple[str, ...]], ...]:
-    named: defaultdict[int, list[str]] = defaultdict(list, {facts.head.version: ["latest"]})
-    for channel in facts.channels:
+    newest = [LATEST] if facts.is_front else []
+    named: defaultdict[int, list[str]] = defaultdict(list, {facts.head.version: newest})
+    for channel in facts.serving:
         named[channel.version].append(channel.name)
     return tuple((version, tuple(names)) for version, names in sorted(named.items(), reverse=True))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from index_builder.comparing.comparison import read_comparison
 from index_builder.reporting.facts import gather
 from pipelines.commands.tables import size
 from tierloom.errors import InputError, MissingExtra
@@ -17,9 +18,14 @@ from tierloom.stores.opening import open_store
     help="Where the page is written.",
 )  # fmt: skip
 @click.option("--last", type=click.IntRange(1), help="Only so many versions, the newest.  [default: all that are kept]")
-def command(store: str, output: Path, last: int | None) -> None:
+@click.option(
+    "--comparison",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Show what `tierloom compare --json` has written to this file.",
+)
+def command(store: str, output: Path, last: int | None, comparison: Path | None) -> None:
     """Write a page about STORE: what each tier loses, what it takes in memory, where the newest version came from, and
-    what the versions before it added and cost.
+    what the versions before it added and cost; and of a collection with two generations, both of them.
 
     One HTML file that needs no network and no scripts. The same state of STORE gives the same bytes.
     """
@@ -28,7 +34,8 @@ def command(store: str, output: Path, last: int | None) -> None:
         from pipelines.report.page import page
     except ModuleNotFoundError as error:
         raise MissingExtra("report", f"tierloom report ({error.name})") from error
-    data = page(gather(open_store(store), last)).encode()
+    found = read_comparison(comparison) if comparison else None
+    data = page(gather(open_store(store), last, found)).encode()
     try:
         output.write_bytes(data)
     except OSError as error:

@@ -9,7 +9,6 @@ from typing import Final
 from index_builder.reporting.facts import Facts
 from index_builder.reporting.lineage import Lineage, Node, TierNodes
 from pipelines.commands.tables import count, size
-from tierloom.names import LATEST
 
 WIDTH: Final = 1040
 _TOP: Final = 34
@@ -101,7 +100,7 @@ def draw(lineage: Lineage, facts: Facts) -> Drawing:
     columns = [_column(*place, column, height) for place, column in zip(_COLUMNS.values(), labels, strict=True)]
     return Drawing(
         boxes=tuple(box for column in columns for box in column),
-        ribbons=tuple(_ribbons(lineage, *columns)),
+        ribbons=tuple(_ribbons(lineage, _newest(lineage, facts), *columns)),
         headings=tuple((name, x) for name, (x, _) in _COLUMNS.items()),
         height=_TOP + height + 2,
     )
@@ -153,6 +152,7 @@ def _column(x: float, width: float, labels: Sequence[_Label], height: float) -> 
 
 def _ribbons(
     lineage: Lineage,
+    newest: int,
     checkpoint: list[Box],
     vectors: list[Box],
     indexes: list[Box],
@@ -169,16 +169,16 @@ def _ribbons(
         for source, target, rows in tier.edges:
             yield Ribbon(vectors[source], indexes[first + target], of_rows(rows), at)
         for node, box in zip(tier.nodes, indexes[first:], strict=False):
-            yield Ribbon(box, versions[_newest(lineage)], of_rows(node.rows), at)
+            yield Ribbon(box, versions[newest], of_rows(node.rows), at)
         first += len(tier.nodes)
     rest = iter(channels)
     for (_, names), box in zip(_shown(lineage), versions, strict=True):
         yield from (Ribbon(box, target, 2) for target in islice(rest, min(len(names), _CHANNELS)))
 
 
-def _newest(lineage: Lineage) -> int:
-    """The place of the newest version, which is where `latest` points."""
-    return next(at for at, (_, names) in enumerate(lineage.channels) if LATEST in names)
+def _newest(lineage: Lineage, facts: Facts) -> int:
+    """The place of the newest version."""
+    return next(at for at, (version, _) in enumerate(lineage.channels) if version == facts.head.version)
 
 
 def _width(rows: int, every: int) -> float:

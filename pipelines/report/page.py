@@ -12,7 +12,8 @@ from index_builder.reporting.lineage import lineage
 from pipelines.commands.tables import count, size
 from pipelines.report import quality_figures, run_figures
 from pipelines.report.lineage_drawing import draw
-from tierloom.gate import Estimate, Gate, Quality
+from tierloom.gate import Advantage, Estimate, Gate, Quality
+from tierloom.generations import percent_built
 from tierloom.serving import Profile
 
 # What is drawn of the newest versions in the table; older ones are in the figures.
@@ -31,7 +32,7 @@ def page(facts: Facts) -> str:
         gate=facts.head.gate,
         verdict=verdict(facts),
         notices=notices(facts),
-        drawing=draw(lineage(facts), facts),
+        drawings=tuple((draw(lineage(one), one), one) for one in facts.generations),
         rows=tuple(reversed(facts.versions))[:ROWS],
         figures={name: Markup(drawn) for name, drawn in _figures(facts).items()},
     )
@@ -125,6 +126,15 @@ def _interval(estimate: Estimate) -> str:
     return f"{estimate.low:.3f}–{estimate.high:.3f}"  # noqa: RUF001 - a dash
 
 
+def _ahead(advantage: Advantage) -> str:
+    """`+0.020 (+0.010 to +0.030)`."""
+    return f"{advantage.mean:+.3f} ({advantage.low:+.3f} to {advantage.high:+.3f})"
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{1000 * seconds:.2f} ms"  # noqa: RUF001 - a dash
+
+
 def _moment(written: str) -> str:
     """RFC 3339 for people: to the second, in UTC."""
     return written.replace("T", " ").removesuffix("Z")[:19] + (" UTC" if written.endswith("Z") else "")
@@ -160,6 +170,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "ahead": _ahead,
+        "milliseconds": _milliseconds,
+        "built": percent_built,
         "clip": _clip,
         "funnel": _funnel,
         "interval": _interval,

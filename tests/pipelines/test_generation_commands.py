@@ -6,10 +6,22 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.embedders.endpoint import Endpoint
 from tests.measured import gate_of
-from tests.pipelines.command_line import ok, run
+from tests.pipelines.command_line import KEY, KEY_VARIABLE, ok, run
 from tests.small_shards import make_collection
-from tests.two_generations import NEW, OLD, generation, publish_both, rows_of, two_generations
+from tests.two_generations import (
+    NEW,
+    OLD,
+    QUESTIONS,
+    asked_checkpoints,
+    asked_generations,
+    generation,
+    publish_both,
+    question,
+    rows_of,
+    two_generations,
+)
 from tierloom.manifest import KEY_UNITS
 from tierloom.stores.local import LocalStore
 from tierloom.versions import read_head
@@ -149,3 +161,41 @@ def test_a_generation_is_searched_by_name(tmp_path: Path) -> None:
     refused = run("search", store, "bread", "--checkpoint", "another-test-model")
     assert refused.status == 1
     assert "this generation is being built: 50 % of the documents are in it" in refused.err
+
+
+def test_two_generations_stand_side_by_side(store: LocalStore, tmp_path: Path) -> None:
+    told = ok(run("compare", store.root, "--sample", 30)).out
+    assert told.startswith("version 3, 30 held-out chunks\n")
+    lines = told.splitlines()
+    assert lines[1].split("  ")[-1] == NEW_TOLD
+    assert OLD_TOLD in lines[1]
+    assert sum(line.startswith("  tier ") for line in lines) == 3
+    assert lines[-1].startswith("the same chunks: 0.")
+    assert "built" not in told
+    kept = tmp_path / "compared.json"
+    kept.write_text(ok(run("compare", store.root, "--sample", 30, "--json")).out)
+    ok(run("report", store.root, "-o", tmp_path / "page.html", "--comparison", kept))
+    assert "Side by side" in (tmp_path / "page.html").read_text()
+    assert "has one generation" in run("compare", store.root, "--version", 1).error
+    kept.write_text("{}")
+    assert "is no comparison" in run("report", store.root, "--comparison", kept).error
+
+
+def test_questions_are_judged_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    with Endpoint(dimensions=32) as endpoint:
+        store = LocalStore(tmp_path / "store")
+        asked_generations(store, *asked_checkpoints(endpoint.base_url, KEY_VARIABLE))
+        queries = tmp_path / "queries.jsonl"
+        asked = [{"query": question(at), "relevant": [f"{at}"]} for at in range(QUESTIONS)]
+        queries.write_text("".join(json.dumps(one) + "\n" for one in asked))
+        told = ok(run("compare", store.root, "--queries", queries)).out
+        assert endpoint.requests == 2
+        queries.write_text(json.dumps({"vector": [1.0] * 32}))
+        assert "query 1 is a vector" in run("compare", store.root, "--queries", queries).error
+    assert "  exact nDCG  " in told
+    assert "  embedding  " in told
+    ahead = next(line for line in told.splitlines() if "ahead in nDCG" in line)
+    assert ahead.startswith("another-test-model (")
+    assert "ahead in nDCG by -0." in ahead
+    assert "chance" not in ahead

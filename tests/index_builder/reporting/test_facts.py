@@ -7,6 +7,7 @@ import pytest
 from index_builder.reporting.facts import full_row_bytes, gather
 from tests.made_reports import empty, grown, sharded, single, steps
 from tests.made_versions import retire, store_versions
+from tierloom.channel import Served
 from tierloom.stores.local import LocalStore
 from tierloom.versions import read_manifest
 
@@ -40,8 +41,9 @@ def test_a_version_that_a_channel_names_is_known_though_it_is_older_than_the_las
     facts = gather(grown(tmp_path), last=1)
 
     assert {channel.name: channel.version for channel in facts.channels} == {"prod": 9, "canary": 12}
-    assert sorted(facts.pointed) == [9, 12]
-    assert facts.pointed[9].run.added == 109
+    checkpoint = facts.head.checkpoint
+    assert sorted(facts.pointed) == [(9, checkpoint), (12, checkpoint)]
+    assert facts.pointed[Served(9, checkpoint)].run.added == 109
 
 
 def test_a_tier_takes_the_bytes_of_its_index_shards(tmp_path: Path) -> None:

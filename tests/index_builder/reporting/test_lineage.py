@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from index_builder.reporting.facts import gather
 from index_builder.reporting.lineage import INDEX_NODES, VECTOR_NODES, by_size, lineage
-from tests.made_reports import grown, sharded
+from tests.made_reports import building, flipped, grown, sharded
 from tests.made_versions import Step, store_versions, vector_shard
 from tierloom.stores.local import LocalStore
 
@@ -63,6 +63,24 @@ def test_shards_of_like_size_are_one_node(tmp_path: Path) -> None:
     drawn = lineage(gather(sharded(tmp_path)))
 
     assert [len(node.paths) for node in drawn.vectors] == [40, 12, 6, 12, 9, 1]
+
+
+def test_each_generation_has_a_lineage_of_its_own(tmp_path: Path) -> None:
+    first, second = (lineage(one) for one in gather(flipped(tmp_path)).generations)
+
+    assert [tier.tier for tier in first.tiers] == ["64", "128", "256-binary"]
+    assert [tier.tier for tier in second.tiers] == ["64", "256"]
+    assert first.channels == ((4, ("latest",)),)
+    assert second.channels == ((4, ("prod",)),)
+    assert {path for node in first.vectors for path in node.paths}.isdisjoint(
+        path for node in second.vectors for path in node.paths
+    )
+
+
+def test_a_generation_that_nobody_serves_stands_at_the_newest_version(tmp_path: Path) -> None:
+    _, second = (lineage(one) for one in gather(building(tmp_path)).generations)
+
+    assert second.channels == ((4, ()),)
 
 
 def test_channels_stand_at_the_versions_that_they_name(tmp_path: Path) -> None:

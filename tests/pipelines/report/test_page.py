@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from index_builder.reporting.facts import Facts, gather
 from pipelines.report.page import MOVES, ROWS, page
-from tests.made_reports import STATES, empty, grown, measured, run_of, sharded, steps
+from tests.made_reports import NEW, STATES, building, compared, empty, flipped, grown, measured, run_of, sharded, steps
 from tests.made_versions import CHECKPOINT, Step, point, retire, store_versions
 from tests.pipelines.report.written_page import WrittenPage
 from tierloom.channel import Channel
+from tierloom.errors import InputError
 from tierloom.stores.local import LocalStore
 
 HOSTILE = [
@@ -144,14 +145,80 @@ def test_a_page_asks_nobody_and_runs_nothing(tmp_path: Path, state: str) -> None
             assert "url(" not in value.replace("url(#", "")
 
 
+def test_both_generations_are_told(tmp_path: Path) -> None:
+    facts = gather(flipped(tmp_path))
+    read = written(facts)
+    first, second = facts.generations
+
+    assert read.tables["generations"][0] == ["", "nomic-embed-text-v1.5", "embedding-2"]
+    rows = {row[0]: [cell.strip() for cell in row[1:]] for row in read.tables["generations"]}
+    assert rows["built"] == ["complete", "complete"]
+    assert rows["served by"] == ["latest", "prod"]
+    assert rows["live chunks"] == [f"{first.head.live_chunks:,}", f"{second.head.live_chunks:,}"]
+    assert [cell.split()[0] for cell in rows["checkpoint"]] == [CHECKPOINT.fingerprint[:12], NEW.fingerprint[:12]]
+    assert "256 safe" in rows["tiers"][1]
+    assert "256-binary" in rows["tiers"][0]
+    assert read.column("channels", "checkpoint") == [CHECKPOINT.fingerprint[:12], NEW.fingerprint[:12]]
+    moves = read.column("channels", "last moves")[1]
+    assert f"to checkpoint {NEW.fingerprint[:12]}, from {CHECKPOINT.fingerprint[:12]}" in moves
+    assert "comparison" not in read.tables
+    assert "tierloom compare" in read.text
+
+
+def test_a_lineage_is_drawn_of_each_generation(tmp_path: Path) -> None:
+    read = written(gather(flipped(tmp_path)))
+
+    ids = [value for name, attribute, value in read.attributes if (name, attribute) == ("figure", "id")]
+    assert [name for name in ids if name.startswith("lineage")] == ["lineage", "lineage-2"]
+
+
+def test_how_far_the_building_is_is_told(tmp_path: Path) -> None:
+    read = written(gather(building(tmp_path)))
+
+    assert {row[0]: row[1:] for row in read.tables["generations"]}["built"] == ["complete", "50 %"]
+    assert "A generation of embedding-2 is being built: 50 % of it is there." in read.text
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_a_comparison_is_shown(tmp_path: Path, judged: bool) -> None:
+    read = written(gather(flipped(tmp_path), comparison=compared(judged)))
+
+    rows = {row[0]: [cell.strip() for cell in row[1:]] for row in read.tables["comparison"]}
+    assert rows["exact, time"] == ["12.30 ms", "12.30 ms"]
+    assert [cell.split()[0] for cell in rows["tier 64, recall"]] == ["0.970", "0.970"]
+    assert rows["tier 128, recall"][1] == rows["tier 256, in memory"][0] == "–"  # noqa: RUF001
+    assert ("exact, nDCG" in rows) == ("embedding a question" in rows) == judged
+    common = {row[0]: row[1] for row in read.tables["common"]}
+    assert common["the same documents in the exact first ten"].startswith("0.710")
+    assert ("the same chunks in the exact first ten" in common) is not judged
+    if judged:
+        assert common["embedding-2 is ahead in nDCG by"] == "+0.021 (+0.011 to +0.031)"
+
+
+def test_a_comparison_of_other_generations_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"of checkpoints {CHECKPOINT.fingerprint} and {NEW.fingerprint}; version 12"):
+        gather(grown(tmp_path), comparison=compared())
+
+
+def test_one_generation_has_no_such_section(facts: Facts) -> None:
+    assert "generations" not in written(facts).tables
+
+
 def hostile(facts: Facts, text: str) -> Facts:
     """The same facts, with a text in every place where a store can hold one."""
     space = msgspec.structs.replace(facts.checkpoint.space, model=text, revision=text, document_prompt=text)
+    beside = facts.comparison and msgspec.structs.replace(
+        facts.comparison,
+        first=msgspec.structs.replace(facts.comparison.first, model=text, revision=text),
+        second=msgspec.structs.replace(facts.comparison.second, model=text, revision=text),
+    )
     head = msgspec.structs.replace(facts.head, writer=text, created=text)
     changed: dict[str, Any] = {
         "url": text,
         "head": head,
         "checkpoint": msgspec.structs.replace(facts.checkpoint, space=space),
+        "behind": facts.behind and msgspec.structs.replace(facts.behind, space=space),
+        "comparison": beside,
         "channels": tuple(_hostile_channel(channel, text) for channel in facts.channels),
         "versions": tuple(_hostile_version(version, text) for version in facts.versions),
     }
@@ -182,6 +249,13 @@ def test_text_of_the_store_is_never_markup(facts: Facts, plain: list[tuple[str, 
 
     assert WrittenPage(html).elements == plain
     assert len(html) < 1_000_000
+
+
+@pytest.mark.parametrize("text", HOSTILE[2:4], ids=range(2))
+def test_text_of_two_generations_is_never_markup(tmp_path: Path, text: str) -> None:
+    facts = gather(flipped(tmp_path), comparison=compared())
+
+    assert written(hostile(facts, text)).elements == written(hostile(facts, "plain")).elements
 
 
 @settings(max_examples=40, deadline=None)
