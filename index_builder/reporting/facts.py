@@ -18,9 +18,10 @@ from tierloom.collection import Tier
 from tierloom.errors import InputError
 from tierloom.gate import Gate, TierQuality
 from tierloom.manifest import Manifest, RunRecord
+from tierloom.mirroring.mirror import read_mirror
 from tierloom.names import LATEST
 from tierloom.stores.store import Store
-from tierloom.versions import read_checkpoint
+from tierloom.versions import channel_serves, read_checkpoint
 
 _FLOAT16_BYTES: Final = 2
 _FLOAT32_BYTES: Final = 4
@@ -157,7 +158,8 @@ def gather(store: Store, last: int | None = None, comparison: Comparison | None 
     generations than the newest version has.
     """
     newest_first = history(store, last)
-    head = next(newest_first).manifest
+    mirror = read_mirror(store)
+    head = next(newest_first).manifest.of(channel_serves(store, LATEST).checkpoint if mirror else None)
     versions = [version_facts(head), *(version_facts(entry.manifest) for entry in newest_first)]
     _refuse_other_generations(head, comparison, store.url)
     channels, pointed = _pointed(store, read_holders(store, time.time()).channels)
@@ -169,7 +171,7 @@ def gather(store: Store, last: int | None = None, comparison: Comparison | None 
         channels=channels,
         pointed=pointed,
         front=head.checkpoint,
-        behind=read_checkpoint(store, head.other.checkpoint) if head.other else None,
+        behind=read_checkpoint(store, head.other.checkpoint) if head.other and not mirror else None,
         comparison=comparison,
     )
 

@@ -7,6 +7,8 @@ import pytest
 
 import tierloom
 from index_builder.audit import audit
+from index_builder.comparing.compare import compare
+from index_builder.reporting.facts import gather
 from tests.mirroring.mirrored import files, spoil
 from tests.two_generations import NEW, OLD, asked_generations, query_vector, rows_of, two_generations
 from tierloom import names
@@ -18,7 +20,7 @@ from tierloom.mirroring.pulling import pull, roll_back
 from tierloom.mirroring.wanted import wanted
 from tierloom.promoting import promote
 from tierloom.stores.local import LocalStore
-from tierloom.versions import read_manifest
+from tierloom.versions import read_head, read_manifest
 
 BACK, FLIPPED = OLD.fingerprint, NEW.fingerprint
 
@@ -172,6 +174,18 @@ def test_what_was_not_pulled_is_refused_with_the_cure(store: LocalStore, mirror:
         tierloom.open(mirror, checkpoint=FLIPPED)
     with pytest.raises(NotPulled, match=rf"is a mirror, and has nothing of version 3 of checkpoint {FLIPPED}"):
         pull(LocalStore(mirror), mirror.parent / "second", "prod", checkpoint=FLIPPED)
+
+
+def test_a_mirror_is_reported_and_compared_by_what_it_has(store: LocalStore, mirror: Path) -> None:
+    pull(store, mirror, "prod", checkpoint=FLIPPED)
+    local = LocalStore(mirror)
+    facts = gather(local)
+    assert (facts.head.checkpoint, facts.checkpoint, facts.behind) == (FLIPPED, NEW, None)
+    assert read_head(local).checkpoint == FLIPPED
+    with pytest.raises(NotPulled, match=f"checkpoint {BACK} of version 3 was not pulled"):
+        compare(local, read_head(local))
+    pull(store, mirror, "prod", checkpoint=BACK)
+    assert compare(local, read_head(local)).documents == compare(store, read_head(store)).documents
 
 
 def test_a_mirror_is_mirrored_by_what_it_serves(store: LocalStore, mirror: Path) -> None:
