@@ -2,10 +2,9 @@
 
 import click
 
-from tierloom.errors import InputError
+from tierloom.generations import find_generation
 from tierloom.manifest import Manifest
 from tierloom.stores.store import Store
-from tierloom.versions import read_checkpoint
 
 checkpoint_option = click.option(
     "--checkpoint",
@@ -16,11 +15,5 @@ checkpoint_option = click.option(
 
 
 def generation_named(name: str | None, manifest: Manifest, store: Store) -> Manifest:
-    """The version with that generation in front. Raises `InputError` for a name of none, or of two."""
-    models = {checkpoint: read_checkpoint(store, checkpoint).space.model for checkpoint in manifest.checkpoints}
-    found = [one for one, model in models.items() if name is None or name == model or one.startswith(name)]
-    if name is None or len(found) == 1:
-        return manifest.of(found[0])
-    there = " and ".join(f"{model} ({checkpoint})" for checkpoint, model in models.items())
-    wrong = "names two generations" if found else "names no generation"
-    raise InputError(f"--checkpoint {name} {wrong} of version {manifest.version}; it has {there}")
+    """The version with that generation in front; without a name, as it is. Raises `CheckpointError`."""
+    return manifest if name is None else find_generation(manifest, name, store)
