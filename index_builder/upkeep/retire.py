@@ -107,7 +107,7 @@ def _refuse_served(checkpoint: str, store: Store) -> None:
 def _serves(channel: Channel, store: Store) -> str | None:
     """The checkpoint that a channel serves; None where its version is gone."""
     try:
-        return read_manifest(store, channel.version).checkpoint
+        return read_manifest(store, channel.version).of(channel.checkpoint).checkpoint
     except InputError:
         return None
 

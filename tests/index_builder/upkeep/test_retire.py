@@ -141,6 +141,13 @@ class TestRefused:
         self.refused(living, FIRST, said, force)
         retire(living.store, OTHER)
 
+    def test_one_that_a_channel_was_flipped_to(self, living: Living) -> None:
+        """Though that is not what is in the front of the version that it names."""
+        move_channel(living.store, "prod", living.begin().version, None, checkpoint=OTHER)
+        self.refused(living, OTHER, rf"second-test-model \({OTHER[:12]}\) is what channels serve: prod", False)
+        retire(living.store, FIRST)
+        assert living.head.checkpoints == (OTHER,)
+
     def test_a_channel_whose_version_is_gone_serves_nothing(self, living: Living) -> None:
         version = living.begin().version
         move_channel(living.store, "broken", 999, None)
