@@ -53,7 +53,8 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a document. `model_input` is exactly what the model is sent; `tokens` bounds its length above."""
+    """A piece of a document. `model_input` is exactly what the model is sent; `tokens` is its length, by the
+    tokenizer of the checkpoint."""
 
     document_id: str
     ordinal: int

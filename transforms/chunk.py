@@ -1,6 +1,6 @@
 """Cutting documents into chunks. What the model is sent for each is ruled in `tierloom.model_input`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import apache_beam as beam
@@ -13,7 +13,7 @@ from tierloom.document import Chunk, Document
 from tierloom.model_input import check_chunking, model_input
 from transforms.chunking.headings import HeadingPaths, find_headings
 from transforms.chunking.slabs import LINE_CHARACTERS_PER_TOKEN, cut_slabs, is_deeply_nested
-from transforms.chunking.tokens import open_count, open_splitters, utf8_length
+from transforms.chunking.tokens import open_count, open_splitters
 from transforms.elements import ChunkBlock, DocumentBlock, Place
 from transforms.job import Job
 from transforms.progress import Progress
@@ -42,7 +42,6 @@ class Chunker:
         """Raises `CheckpointError` or `MissingExtra`."""
         check_chunking(checkpoint, chunking)
         self._prompt = checkpoint.space.document_prompt
-        self._max_tokens = chunking.max_tokens
         self._longest_line = chunking.max_tokens * LINE_CHARACTERS_PER_TOKEN
         tokenizer = chunking.tokenizer or checkpoint.tokenizer
         self._splitters = open_splitters(tokenizer, chunking)
@@ -53,7 +52,7 @@ class Chunker:
         paths = HeadingPaths(document.title, find_headings(document.text) if document.markdown else [])
         pieces = [(paths.at(offset), text) for offset, text in self._pieces(document)]
         inputs = [model_input(self._prompt, heading, text) for heading, text in pieces]
-        bounds = self._bounds(pieces, inputs)
+        counts = self._count(inputs)
         return [
             Chunk(
                 document_id=document.document_id,
@@ -66,7 +65,7 @@ class Chunker:
                 tokens=tokens,
                 origin=document.origin,
             )
-            for ordinal, ((heading, text), sent, tokens) in enumerate(zip(pieces, inputs, bounds, strict=True))
+            for ordinal, ((heading, text), sent, tokens) in enumerate(zip(pieces, inputs, counts, strict=True))
         ]
 
     def _pieces(self, document: Document) -> Iterator[tuple[int, str]]:
@@ -76,16 +75,6 @@ class Chunker:
             splitter = self._splitters.markdown if structured else self._splitters.plain
             for offset, text in splitter.chunk_indices(slab):
                 yield start + offset, text
-
-    def _bounds(self, pieces: Sequence[tuple[str, str]], inputs: Sequence[str]) -> list[int]:
-        """Upper bounds of the tokens of each input."""
-        if self._count:
-            return self._count(inputs)
-        return [self._bound(text, sent) for (_, text), sent in zip(pieces, inputs, strict=True)]
-
-    def _bound(self, text: str, sent: str) -> int:
-        of_text = utf8_length(text)
-        return min(self._max_tokens, of_text) + utf8_length(sent) - of_text
 
 
 def chunk_blocks(cut: Iterable[list[Chunk]], block_chunks: int) -> Iterator[tuple[Chunk, ...]]:

@@ -107,10 +107,11 @@ def test_overlapping_chunks_share_their_ends() -> None:
 @pytest.mark.parametrize("tokenizer", FITS)
 @settings(max_examples=30, deadline=None)
 @given(text=TEXTS, prompt=st.sampled_from(["", "passage: "]))
-def test_tokens_bound_what_the_model_is_sent(tokenizer: str, text: str, prompt: str) -> None:
+def test_tokens_are_those_that_the_model_is_sent(tokenizer: str, text: str, prompt: str) -> None:
     for chunk in chunker(tokenizer, prompt=prompt).cut(document(text, markdown=True, title="The title")):
         assert FITS[tokenizer](chunk.model_input, chunk.tokens)
-        if tokenizer != TIKTOKEN:
+        # Whole even in too small a capacity: a single character.
+        if len(chunk.model_input) > 1:
             assert not FITS[tokenizer](chunk.model_input, chunk.tokens - 1)
 
 

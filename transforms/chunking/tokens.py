@@ -7,18 +7,19 @@ from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
 from tierloom.collection import Chunking
 from tierloom.errors import CheckpointError, MissingExtra
+from transforms.chunking.tiktoken_counts import TiktokenCounter
 
-# An upper bound of the tokens of each text.
+# The tokens of each text.
 Count = Callable[[Sequence[str]], list[int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Splitters:
-    """How to split plain text and Markdown by tokens; `count` is None where tokens cannot be counted."""
+    """How to split plain text and Markdown by tokens, and how to count them."""
 
     plain: TextSplitter
     markdown: MarkdownSplitter
-    count: Count | None
+    count: Count
 
 
 def open_splitters(tokenizer: str, chunking: Chunking) -> Splitters:
@@ -44,7 +45,7 @@ def _tiktoken(model: str, chunking: Chunking) -> Splitters:
     limits = (chunking.max_tokens, chunking.overlap_tokens)
     try:
         plain = TextSplitter.from_tiktoken_model(model, *limits)
-        return Splitters(plain, MarkdownSplitter.from_tiktoken_model(model, *limits), None)
+        return Splitters(plain, MarkdownSplitter.from_tiktoken_model(model, *limits), TiktokenCounter(model).count)
     except Exception as error:  # the library raises bare Exception for a model without a vocabulary
         raise CheckpointError(f"tokenizer tiktoken:{model}: {error}; utf8-bytes bounds any byte-level model") from error
 
@@ -54,7 +55,7 @@ def _bytes(chunking: Chunking) -> Splitters:
     return Splitters(
         TextSplitter.from_callback(utf8_length, *limits),
         MarkdownSplitter.from_callback(utf8_length, *limits),
-        _utf8_lengths,
+        lambda texts: [utf8_length(text) for text in texts],
     )
 
 
@@ -74,12 +75,8 @@ def _huggingface(tokenizer: str, path: str, chunking: Chunking) -> Splitters:
 
 
 def open_count(tokenizer: str) -> Count:
-    """Upper bounds of the tokens of texts that were cut by another tokenizer. Raises as `open_splitters`."""
-    return open_splitters(tokenizer, Chunking()).count or _utf8_lengths
-
-
-def _utf8_lengths(texts: Sequence[str]) -> list[int]:
-    return [utf8_length(text) for text in texts]
+    """Counts texts that were cut by another tokenizer. Raises as `open_splitters`."""
+    return open_splitters(tokenizer, Chunking()).count
 
 
 def utf8_length(text: str) -> int:
