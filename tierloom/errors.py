@@ -36,6 +36,7 @@ TierloomError
 │   ├── EmbedderRefused        it will refuse again: wrong key, no quota, unknown model, wrong dimensions
 │   ├── FlipRefused            this process cannot embed queries for the checkpoint that a channel names now
 │   └── EmbedderUnavailable    it kept failing until the retries were used up
+├── CapReached                 what is left would cost more than the run may spend
 └── MissingExtra               an optional dependency that this command needs is not installed
 
 Every message names the value at fault and, where there is one, the cure. None ever carries a secret.
@@ -184,6 +185,10 @@ class FlipRefused(EmbedderError):
 
 class EmbedderUnavailable(EmbedderError):
     """The endpoint kept failing until the retries were used up."""
+
+
+class CapReached(TierloomError):
+    """What is left would cost more than the run may spend: it was not sent."""
 
 
 class MissingExtra(TierloomError):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierloom.embedders.checking import check_vectors
-from tierloom.embedders.embedder import Embedded, Embedder
+from tierloom.embedders.embedder import Embedded, Embedder, PaidInPart
 
 # As torch.nn.functional.layer_norm has it.
 _EPSILON: Final = 1e-5
@@ -33,15 +33,21 @@ class PostProcessed:
 
     def embed(self, inputs: Sequence[str], token_bounds: Sequence[int]) -> Embedded:
         """See `Embedder.embed`."""
-        answer = self._embedder.embed(inputs, token_bounds)
-        kept = [position for position in range(len(inputs)) if position not in answer.rejected]
-        vectors = np.zeros_like(answer.vectors)
-        vectors[kept] = layer_norm(answer.vectors[kept])
-        flat = {kept[place]: rejection for place, rejection in check_vectors(vectors[kept]).items()}
-        return Embedded(vectors, {**answer.rejected, **flat}, answer.tokens)
+        try:
+            return _processed(self._embedder.embed(inputs, token_bounds), frozenset())
+        except PaidInPart as paid:
+            raise PaidInPart(_processed(paid.embedded, paid.unpaid), paid.unpaid) from None
 
     def close(self) -> None:
         self._embedder.close()
+
+
+def _processed(answer: Embedded, unpaid: frozenset[int]) -> Embedded:
+    kept = [row for row in range(len(answer.vectors)) if row not in answer.rejected and row not in unpaid]
+    vectors = np.zeros_like(answer.vectors)
+    vectors[kept] = layer_norm(answer.vectors[kept])
+    flat = {kept[place]: rejection for place, rejection in check_vectors(vectors[kept]).items()}
+    return Embedded(vectors, {**answer.rejected, **flat}, answer.tokens)
 
 
 def layer_norm(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 No test waits: `open_at` gives the embedder a `sleep` that only notes the seconds.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from tierloom.checkpoint import Checkpoint, Limits, Space
 from tierloom.checkpoint import Endpoint as Address
 from tierloom.embedders.openai_compatible import OpenAICompatibleEmbedder
 from tierloom.embedders.retrying import Patience
+from tierloom.spending.account import Account
 
 PLANTED = "sk-planted-0123456789abcdef"
 KEY_VARIABLE = "TIERLOOM_TEST_KEY"
@@ -54,6 +55,8 @@ class Opener:
         concurrency: int = 4,
         patience: Patience | None = None,
         read_seconds: float = 20.0,
+        account: Account | None = None,
+        sleep: Callable[[float], None] | None = None,
     ) -> OpenAICompatibleEmbedder:
         base_url = endpoint if isinstance(endpoint, str) else endpoint.base_url
         embedder = OpenAICompatibleEmbedder(
@@ -62,7 +65,8 @@ class Opener:
             patience or Patience(),
             connect_seconds=20.0,
             read_seconds=read_seconds,
-            sleep=self.slept.append,
+            sleep=sleep or self.slept.append,
+            account=account,
         )
         self._opened.append(embedder)
         return embedder

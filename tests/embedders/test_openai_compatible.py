@@ -8,6 +8,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,13 @@ import pytest
 from tests.embedders.conftest import KEY_VARIABLE, PLANTED, Opener, bounds, checkpoint_at, expected
 from tests.embedders.endpoint import Asked, Endpoint, Reply, answer, error, items
 from tierloom.checkpoint import Limits
-from tierloom.embedders.embedder import Embedded
+from tierloom.embedders.embedder import Embedded, PaidInPart
 from tierloom.embedders.openai_compatible import PROBE, OpenAICompatibleEmbedder
 from tierloom.embedders.retrying import Patience
 from tierloom.errors import EmbedderError, EmbedderRefused, EmbedderUnavailable
+from tierloom.spending.account import Account
+from tierloom.spending.bucket import Bucket
+from tierloom.spending.terms import Caps, Spending
 
 TEXTS = [f"text number {i}" for i in range(12)]
 HTML = Reply(200, b"<html><title>Sign in to the airport network</title></html>", {"Content-Type": "text/html"})
@@ -486,3 +490,91 @@ def test_the_key_is_in_no_repr_and_no_pickle(endpoint: Endpoint, open_at: Opener
     assert PLANTED not in repr(embedder) + repr(vars(embedder))
     with pytest.raises(TypeError):
         pickle.dumps(embedder)
+
+
+# --- what a run may spend, and how fast ---
+
+
+def test_what_the_cap_does_not_allow_is_not_sent_and_the_rest_is_kept(endpoint: Endpoint, open_at: Opener) -> None:
+    account = Account(Spending(Caps(tokens=sum(bounds(TEXTS[:4])))))
+    embedder = open_at(endpoint, Limits(inputs_per_request=2), concurrency=1, account=account)
+    with pytest.raises(PaidInPart, match="leaves 8 of 12 inputs") as raised:
+        embed(embedder)
+    paid = raised.value
+    assert endpoint.billed_tokens == paid.embedded.tokens == sum(bounds(TEXTS[:4]))
+    assert len(paid.unpaid) == 8
+    for position in set(range(12)) - paid.unpaid:
+        assert np.array_equal(paid.embedded.vectors[position], expected([TEXTS[position]])[0])
+    assert paid.embedded.rejected == {}
+
+
+def test_retries_and_probes_count(endpoint: Endpoint, open_at: Opener) -> None:
+    def script(asked: Asked) -> Reply | None:
+        return answer(items(asked.inputs, 16)[:-1], 100) if len(asked.inputs) > 1 else None
+
+    endpoint.script = script
+    account = Account(Spending(Caps(tokens=10_000)))
+    embed(open_at(endpoint, account=account), TEXTS[:2])
+    # Three answers for the two were of no use; then came the probe, and each of the two alone.
+    assert account.spent().tokens == 3 * sum(bounds(TEXTS[:2])) + len(PROBE) + sum(bounds(TEXTS[:2]))
+
+
+@pytest.mark.parametrize("reply", [error(429, "slow down"), error(400, "bad")])
+def test_what_was_surely_not_billed_is_free_again(endpoint: Endpoint, open_at: Opener, reply: Reply) -> None:
+    endpoint.script = first(1, reply)
+    account = Account(Spending(Caps(tokens=10_000)))
+    embed(open_at(endpoint, account=account))
+    assert account.spent().tokens == endpoint.billed_tokens
+
+
+def test_a_connection_that_never_came_about_is_free(open_at: Opener) -> None:
+    account = Account(Spending(Caps(tokens=10_000)))
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    with pytest.raises(EmbedderUnavailable):
+        embed(open_at(f"http://127.0.0.1:{port}/v1", account=account))
+    assert account.spent().tokens == 0
+
+
+def test_a_retry_after_pauses_the_workers_that_were_not_told(
+    endpoint: Endpoint, open_at: Opener, tmp_path: Path
+) -> None:
+    now, slept = [0.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    spending = Spending(folder=str(tmp_path))
+    told, other = (Account(spending, Bucket(spending, lambda: now[0])) for _ in range(2))
+    endpoint.script = first(1, error(429, "slow down", Retry_After="30"))
+    with pytest.raises(EmbedderUnavailable):
+        embed(open_at(endpoint, patience=Patience(attempts=1), account=told))
+    embed(open_at(endpoint, account=other, sleep=sleep))
+    assert slept == [30.0]
+
+
+def test_requests_are_small_enough_for_a_minute(endpoint: Endpoint, open_at: Opener) -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    spending = Spending(tokens_per_minute=500)
+    account = Account(spending, Bucket(spending, lambda: now[0]))
+    embed(open_at(endpoint, account=account, sleep=sleep, concurrency=1))
+    assert max(sum(bounds(asked.inputs)) for asked in endpoint.asked) <= 50
+    # The first fifty tokens are free, the others flow in.
+    assert now[0] == pytest.approx((endpoint.billed_tokens - 50) / (451 / 60), rel=0.1)
+
+
+def test_a_wait_for_the_turn_ends_when_the_embedder_is_closed(endpoint: Endpoint) -> None:
+    account = Account(Spending(requests_per_minute=1))
+    embedder = OpenAICompatibleEmbedder(checkpoint_at(endpoint.base_url), account=account)
+    embed(embedder)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(embed, embedder)
+        embedder.close()
+        with pytest.raises(EmbedderRefused, match="closed"):
+            waiting.result(timeout=30)
+    assert account.spent().tokens == endpoint.billed_tokens

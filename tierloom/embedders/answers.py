@@ -30,12 +30,13 @@ class WrongDimensions(Exception):
 class Answer:
     """Vectors of one request: float32 (inputs, dimensions), those not to be stored, and the tokens billed.
 
-    `tokens` is None when the endpoint does not say.
+    `tokens` is None when the endpoint does not say. `unpaid` are those that were not asked for, by position.
     """
 
     vectors: NDArray[np.float32]
     rejected: Mapping[int, Rejection]
     tokens: int | None
+    unpaid: frozenset[int] = frozenset()
 
 
 class _Item(msgspec.Struct):

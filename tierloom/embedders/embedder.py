@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tierloom.errors import CapReached
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
@@ -27,6 +29,16 @@ class Embedded:
     vectors: NDArray[np.float32]
     rejected: Mapping[int, Rejection]
     tokens: int
+
+
+class PaidInPart(CapReached):
+    """Of some inputs the vectors are there, and paid for; those of the `unpaid` ones (by position) would have cost more
+    than the run may spend. The rows of those hold nothing of meaning."""
+
+    def __init__(self, embedded: Embedded, unpaid: frozenset[int]) -> None:
+        super().__init__(f"the cap leaves {len(unpaid)} of {len(embedded.vectors)} inputs without a vector")
+        self.embedded = embedded
+        self.unpaid = unpaid
 
 
 class Embedder(Protocol):

@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 from tierloom.checkpoint import Checkpoint, Role
 from tierloom.embedders.answers import Answer
 from tierloom.embedders.checking import check_inputs
-from tierloom.embedders.embedder import Embedded, Rejection
+from tierloom.embedders.embedder import Embedded, PaidInPart, Rejection
 from tierloom.embedders.openai_endpoint import OpenAIEndpoint
-from tierloom.embedders.packing import pack
+from tierloom.embedders.packing import most_tokens, pack
 from tierloom.embedders.retrying import Fault, Patience, RequestFailed, retrying
-from tierloom.errors import EmbedderRefused, EmbedderUnavailable
+from tierloom.errors import CapReached, EmbedderRefused, EmbedderUnavailable
+from tierloom.spending.account import Account
 
 PROBE: Final = "hello"
+# Its bytes, and the marks that some models put around a text.
+_PROBE_TOKENS: Final = len(PROBE) + 4
 
 # Faults that get the brief attempts: asking for the whole request, for a part of one that failed, for the probe.
 _WHOLE: Final = frozenset({Fault.MALFORMED, Fault.TIMED_OUT})
@@ -63,10 +66,16 @@ class OpenAICompatibleEmbedder:
         read_seconds: float = 60.0,
         sleep: Callable[[float], None] | None = None,
         role: Role = "documents",
+        account: Account | None = None,
     ) -> None:
-        """Raises `EmbedderRefused` when the environment holds no API key that the endpoint needs."""
+        """Requests are paid from `account`, and wait for their turn with it.
+
+        Raises `EmbedderRefused` when the environment holds no API key that the endpoint needs.
+        """
         self._checkpoint = checkpoint
-        self._endpoint = OpenAIEndpoint(checkpoint, concurrency, connect_seconds, read_seconds, role)
+        self._account = account
+        heed = account.heed if account else None
+        self._endpoint = OpenAIEndpoint(checkpoint, concurrency, connect_seconds, read_seconds, role, heed)
         # More threads than requests: while one decodes its answer or waits to try again, another one asks.
         self._pool = ThreadPoolExecutor(2 * concurrency, thread_name_prefix="embed")
         self._patience = patience
@@ -76,20 +85,27 @@ class OpenAICompatibleEmbedder:
         self._answered = False
 
     def embed(self, inputs: Sequence[str], token_bounds: Sequence[int]) -> Embedded:
-        """See `Embedder.embed`. The probe's tokens, if it was sent, are among those billed."""
+        """See `Embedder.embed`. The probe's tokens, if it was sent, are among those billed.
+
+        Raises `PaidInPart` when the account does not allow all of it.
+        """
         limits = self._checkpoint.limits
         rejected = check_inputs(inputs, token_bounds, min(limits.tokens_per_input, limits.tokens_per_request))
         kept = [position for position in range(len(inputs)) if position not in rejected]
         bounds = [token_bounds[position] for position in kept]
-        ranges = pack(bounds, limits.inputs_per_request, limits.tokens_per_request)
+        ranges = pack(bounds, limits.inputs_per_request, self._tokens_per_request)
         groups = [kept[r.start : r.stop] for r in ranges]
         vectors = np.zeros((len(inputs), self._checkpoint.space.dimensions), np.float32)
-        tokens = 0
+        tokens, unpaid = 0, set[int]()
         for group, answer in zip(groups, self._answers(inputs, token_bounds, groups), strict=True):
             vectors[group] = answer.vectors
             rejected |= {group[place]: rejection for place, rejection in answer.rejected.items()}
             tokens += answer.tokens or 0
-        return Embedded(vectors, rejected, tokens)
+            unpaid |= {group[place] for place in answer.unpaid}
+        embedded = Embedded(vectors, rejected, tokens)
+        if unpaid:
+            raise PaidInPart(embedded, frozenset(unpaid))
+        return embedded
 
     def close(self) -> None:
         """End the waits, let requests under way finish, and close the connections."""
@@ -117,12 +133,16 @@ class OpenAICompatibleEmbedder:
         while pending:
             part = pending.pop()
             whole = len(part) == len(batch.texts)
-            answer = self._attempt(batch, part, whole)
-            if isinstance(answer, Answer):
-                gathered.add(part, answer)
-                continue
-            if whole or len(part) == 1:
-                gathered.tokens += self._vouch()
+            try:
+                answer = self._attempt(batch, part, whole)
+                if isinstance(answer, Answer):
+                    gathered.add(part, answer)
+                    continue
+                if whole or len(part) == 1:
+                    gathered.tokens += self._vouch()
+            except CapReached:
+                gathered.unpaid.update(*pending, part)
+                break
             if len(part) == 1:
                 gathered.rejected[part.start] = Rejection(_REASONS[answer.fault], answer.detail)
             else:
@@ -133,7 +153,7 @@ class OpenAICompatibleEmbedder:
     def _attempt(self, batch: _Batch, part: range, whole: bool) -> Answer | RequestFailed:
         texts = batch.texts[part.start : part.stop]
         try:
-            answer = self._ask(texts, _WHOLE if whole else _PART)
+            answer = self._ask(texts, sum(batch.bounds[part.start : part.stop]), _WHOLE if whole else _PART)
         except RequestFailed as failure:
             return failure
         probed = self._vouch() if len(answer.rejected) == len(texts) else 0
@@ -143,7 +163,7 @@ class OpenAICompatibleEmbedder:
     def _vouch(self) -> int:
         """Make sure that the endpoint has a usable vector for a plain word; the tokens that this took."""
         try:
-            answer = self._ask([PROBE], _PROBE)
+            answer = self._ask([PROBE], _PROBE_TOKENS, _PROBE)
         except RequestFailed as failure:
             detail = f"{failure.detail}; so it answers even the one word {PROBE!r}"
             if failure.fault in (Fault.REFUSED_INPUT, Fault.WRONG_DIMENSIONS):
@@ -153,12 +173,13 @@ class OpenAICompatibleEmbedder:
             raise self._refuse(f"{answer.rejected[0].detail}; so it answers even the one word {PROBE!r}")
         return answer.tokens or 0
 
-    def _ask(self, texts: list[str], brief: frozenset[Fault]) -> Answer:
-        """One request with its retries. Raises `RequestFailed` for what may be the fault of the inputs."""
+    def _ask(self, texts: list[str], bound: int, brief: frozenset[Fault]) -> Answer:
+        """One request of at most `bound` tokens with its retries. Raises `RequestFailed` for what may be the fault of
+        the inputs."""
         if not self._answered:
             brief |= {Fault.UNREACHABLE}
         try:
-            answer: Answer = retrying(self._patience, brief, self._over, self._sleep)(self._ask_once, texts)
+            answer: Answer = retrying(self._patience, brief, self._over, self._sleep)(self._ask_once, texts, bound)
         except RequestFailed as failure:
             if failure.fault is Fault.REFUSED_JOB:
                 raise self._refuse(failure.detail) from None
@@ -168,9 +189,24 @@ class OpenAICompatibleEmbedder:
         self._answered = True
         return answer
 
-    def _ask_once(self, texts: list[str]) -> Answer:
+    def _ask_once(self, texts: list[str], bound: int) -> Answer:
         self._refuse_if_over()
-        return self._endpoint.ask(texts)
+        if self._account is None:
+            return self._endpoint.ask(texts)
+        payment = self._account.request(bound, self._wait)
+        try:
+            answer = self._endpoint.ask(texts)
+        except RequestFailed as failure:
+            if not failure.billed:
+                payment.void()
+            raise
+        if answer.tokens is not None:
+            payment.settle(answer.tokens)
+        return answer
+
+    def _wait(self, seconds: float) -> None:
+        (self._sleep or self._over.wait)(seconds)
+        self._refuse_if_over()
 
     def _refuse(self, detail: str) -> EmbedderRefused:
         """The error to raise, now and in every other thread that would still ask."""
@@ -181,6 +217,11 @@ class OpenAICompatibleEmbedder:
     def _refuse_if_over(self) -> None:
         if self._over.is_set():
             raise EmbedderRefused(self._refusal)
+
+    @property
+    def _tokens_per_request(self) -> int:
+        at_once = self._account.tokens_at_once if self._account else None
+        return most_tokens(self._checkpoint.limits, at_once)
 
     @property
     def _who(self) -> str:
@@ -194,6 +235,7 @@ class _Gathered:
     def __init__(self, inputs: int, dimensions: int) -> None:
         self.vectors: NDArray[np.float32] = np.zeros((inputs, dimensions), np.float32)
         self.rejected: dict[int, Rejection] = {}
+        self.unpaid: set[int] = set()
         self.tokens = 0
 
     def add(self, part: range, answer: Answer) -> None:
@@ -202,7 +244,7 @@ class _Gathered:
         self.tokens += answer.tokens or 0
 
     def answer(self) -> Answer:
-        return Answer(self.vectors, self.rejected, self.tokens)
+        return Answer(self.vectors, self.rejected, self.tokens, frozenset(self.unpaid))
 
 
 def _results(futures: list[Future[Answer]]) -> list[Answer]:

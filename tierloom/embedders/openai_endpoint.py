@@ -9,6 +9,7 @@ parser turns each vector into a list of Python floats.
 
 import os
 import threading
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -26,7 +27,12 @@ _JOB_STATUSES: Final = frozenset({401, 402, 403, 404, 405, 410})
 _BUSY_STATUSES: Final = frozenset({408, 409, 429})
 # https://platform.openai.com/docs/guides/error-codes: a 429 that waiting does not cure.
 _QUOTA_CODES: Final = frozenset({"insufficient_quota", "billing_not_active", "billing_hard_limit_reached"})
+# httpx's names for a connection that never came about: nothing was sent.
+_NOT_SENT: Final = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 _SHOWN: Final = 500
+
+# Told of each answer: its headers, and the seconds that it wants nobody to ask for.
+Heed = Callable[[Mapping[str, str], float | None], object]
 
 
 class OpenAIEndpoint:
@@ -39,13 +45,15 @@ class OpenAIEndpoint:
         connect_seconds: float,
         read_seconds: float,
         role: Role = "documents",
+        heed: Heed | None = None,
     ) -> None:
-        """At most `concurrency` requests are under way at once.
+        """At most `concurrency` requests are under way at once. `heed` is told what the answers say of rates.
 
         Raises `EmbedderRefused` when there is no usable API key in the environment.
         """
         # Held only between sending and the last byte: encoding and decoding keep no request from the endpoint.
         self._slots = threading.BoundedSemaphore(concurrency)
+        self._heed = heed
         self._dimensions = checkpoint.space.dimensions
         self._path, self._inputs = checkpoint.endpoint.path, checkpoint.endpoint.inputs
         self._indexed = checkpoint.endpoint.indexed
@@ -85,6 +93,7 @@ class OpenAIEndpoint:
                 response = self._client.post(self._path, cast_to=openai.HttpxBinaryResponseContent, content=content)
         except openai.OpenAIError as error:
             return self._failed(error)
+        self._told(response.response.headers)
         return self._decoded(response, len(inputs))
 
     def _decoded(self, response: openai.HttpxBinaryResponseContent, inputs: int) -> Answer | RequestFailed:
@@ -99,11 +108,21 @@ class OpenAIEndpoint:
     def _failed(self, error: openai.OpenAIError) -> RequestFailed:
         if isinstance(error, openai.APIStatusError):
             detail = self._redacted(f"HTTP {error.status_code}: {_message(error)}")
-            return RequestFailed(_fault(error), detail, retry_after(error.response.headers))
-        if isinstance(error, openai.APITimeoutError):
-            return RequestFailed(Fault.TIMED_OUT, "no answer in time")
+            # Behind a 5xx, or a 408, a model may have done its work.
+            billed = error.status_code >= 500 or error.status_code in (200, 408)
+            return RequestFailed(_fault(error), detail, self._told(error.response.headers), billed)
         cause = error.__cause__ or error
-        return RequestFailed(Fault.UNREACHABLE, self._redacted(f"{type(cause).__name__}: {cause}"))
+        sent = type(cause).__name__ not in _NOT_SENT
+        if isinstance(error, openai.APITimeoutError):
+            return RequestFailed(Fault.TIMED_OUT, "no answer in time", billed=sent)
+        return RequestFailed(Fault.UNREACHABLE, self._redacted(f"{type(cause).__name__}: {cause}"), billed=sent)
+
+    def _told(self, headers: Mapping[str, str]) -> float | None:
+        """The seconds that an answer wants nobody to ask for."""
+        seconds = retry_after(headers)
+        if self._heed:
+            self._heed(headers, seconds)
+        return seconds
 
     def _redacted(self, text: str) -> str:
         return text if self._key == NO_KEY else text.replace(self._key, "[redacted]")

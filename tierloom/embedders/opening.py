@@ -8,28 +8,36 @@ from numpy.typing import NDArray
 
 from tierloom.checkpoint import Checkpoint, Role
 from tierloom.embedders.embedder import Embedder
+from tierloom.embedders.metered import Metered
 from tierloom.errors import MissingExtra, QueryError
 from tierloom.post_processing import PostProcessed
+from tierloom.spending.account import Account
 
 _END_MARKS: Final = 4
 # Those of a server come from all of its threads.
 _QUERIES_AT_ONCE: Final = 32
 
 
-def open_embedder(checkpoint: Checkpoint, concurrency: int = 8, role: Role = "documents") -> Embedder:
-    """The embedder of `checkpoint` in this role; at most `concurrency` requests of it are under way at once.
+def open_embedder(
+    checkpoint: Checkpoint, concurrency: int = 8, role: Role = "documents", account: Account | None = None
+) -> Embedder:
+    """The embedder of `checkpoint` in this role; at most `concurrency` requests of it are under way at once, paid from
+    `account`.
 
     Its vectors have been through the declared post-processing, but for the unit norm. Raises `MissingExtra` when its
     library is not installed, `EmbedderRefused` when it cannot serve this checkpoint.
     """
-    return _post_processed(open_model(checkpoint, concurrency, role), checkpoint)
+    return _post_processed(open_model(checkpoint, concurrency, role, account), checkpoint)
 
 
-def open_model(checkpoint: Checkpoint, concurrency: int = 8, role: Role = "documents") -> Embedder:
+def open_model(
+    checkpoint: Checkpoint, concurrency: int = 8, role: Role = "documents", account: Account | None = None
+) -> Embedder:
     """As `open_embedder`, with vectors as the model answers them."""
     if checkpoint.space.in_process:
-        return _open_in_process(checkpoint)
-    return _open_openai(checkpoint, concurrency, role)
+        embedder = _open_in_process(checkpoint)
+        return Metered(embedder, account) if account else embedder
+    return _open_openai(checkpoint, concurrency, role, account=account)
 
 
 def open_query_embedder(checkpoint: Checkpoint) -> Embedder:
@@ -92,13 +100,19 @@ def _open_sentence_transformers(checkpoint: Checkpoint) -> Embedder:
     return SentenceTransformersEmbedder(checkpoint)
 
 
-def _open_openai(checkpoint: Checkpoint, concurrency: int, role: Role, impatient: bool = False) -> Embedder:
+def _open_openai(
+    checkpoint: Checkpoint,
+    concurrency: int,
+    role: Role,
+    impatient: bool = False,
+    account: Account | None = None,
+) -> Embedder:
     try:
         from tierloom.embedders.openai_compatible import OpenAICompatibleEmbedder
         from tierloom.embedders.retrying import Patience
     except ModuleNotFoundError as error:
         raise MissingExtra("openai", f"the model {checkpoint.space.model}") from error
     if not impatient:
-        return OpenAICompatibleEmbedder(checkpoint, concurrency, role=role)
+        return OpenAICompatibleEmbedder(checkpoint, concurrency, role=role, account=account)
     patience = Patience(attempts=3, brief_attempts=2, total_seconds=8.0, first_wait=0.2, longest_wait=2.0)
     return OpenAICompatibleEmbedder(checkpoint, concurrency, patience, connect_seconds=3.0, read_seconds=6.0, role=role)

@@ -2,6 +2,13 @@
 
 from collections.abc import Sequence
 
+from tierloom.checkpoint import Limits
+
+
+def most_tokens(limits: Limits, at_once: int | None) -> int:
+    """The most tokens of a request, of which a minute allows so many `at_once`."""
+    return limits.tokens_per_request if at_once is None else min(limits.tokens_per_request, at_once)
+
 
 def pack(weights: Sequence[int], max_inputs: int, max_weight: int) -> list[range]:
     """Consecutive ranges of positions that cover `weights` in order.

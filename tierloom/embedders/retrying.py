@@ -27,10 +27,12 @@ class Fault(StrEnum):
 
 
 class RequestFailed(Exception):
-    """One request without a usable answer. `retry_after` is what the endpoint asked for, in seconds."""
+    """One request without a usable answer. `retry_after` is what the endpoint asked for, in seconds; `billed` tells
+    whether it may have been billed all the same."""
 
-    def __init__(self, fault: Fault, detail: str, retry_after: float | None = None) -> None:
+    def __init__(self, fault: Fault, detail: str, retry_after: float | None = None, billed: bool = True) -> None:
         super().__init__(detail)
+        self.billed = billed
         self.fault = fault
         self.detail = detail
         self.retry_after = retry_after

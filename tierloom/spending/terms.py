@@ -1,0 +1,120 @@
+"""What a run may spend, and how fast: a plain value that travels to its workers.
+
+Dollars are counted in whole picodollars (1e-12 of one), so that sums are exact: a price per million tokens with six
+digits behind the point is a whole number of them per token.
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final, Literal
+
+from tierloom.checkpoint import Checkpoint, Price
+from tierloom.errors import InputError
+
+PICO: Final = 10**12
+_MILLION: Final = 10**6
+
+Lane = Literal["requests", "batch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """The most that a run may spend, as it was asked for; None is no cap."""
+
+    tokens: int | None = None
+    usd: float | None = None
+
+    def __bool__(self) -> bool:
+        return self.tokens is not None or self.usd is not None
+
+    def __str__(self) -> str:
+        tokens = [] if self.tokens is None else [f"--max-tokens {self.tokens}"]
+        usd = [] if self.usd is None else [f"--max-usd {self.usd:g}"]
+        return " ".join(tokens + usd)
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """The caps, price and rates of one model in a run.
+
+    Rates are those of one machine: workers that share a machine share the `folder`, in which they keep what they have
+    spent; of workers that do not, each has its share of caps and rates (`shares`). Without a folder, only the threads
+    of one process know of each other.
+    """
+
+    caps: Caps = Caps()
+    picodollars_per_token: int = 0
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    shares: int = 1
+    folder: str | None = None
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The tokens that one machine may spend."""
+        return None if self.caps.tokens is None else self.caps.tokens // self.shares
+
+    @property
+    def max_picodollars(self) -> int | None:
+        """The picodollars that one machine may spend."""
+        return None if self.caps.usd is None else math.floor(Fraction(str(self.caps.usd)) * PICO / self.shares)
+
+    def usd_of(self, tokens: int) -> float:
+        """What so many tokens cost."""
+        return tokens * self.picodollars_per_token / PICO
+
+
+def spending_for(
+    checkpoint: Checkpoint,
+    caps: Caps,
+    *,
+    requests_per_minute: int | None = None,
+    tokens_per_minute: int | None = None,
+    lane: Lane = "requests",
+    shares: int = 1,
+    folder: str | None = None,
+) -> Spending:
+    """How a run may spend on the model of `checkpoint`; rates that are given take the place of the checkpoint's.
+
+    Raises `InputError` for a cap in dollars on a model whose price is not declared.
+    """
+    per_token = picodollars_per_token(checkpoint, lane)
+    if caps.usd is not None and per_token is None:
+        raise InputError(
+            f"--max-usd {caps.usd:g}: the price of {checkpoint.space.model} is not known{_for(lane)}; declare it with "
+            'its checkpoint (price = { usd_per_million_tokens = ..., as_of = "YYYY-MM-DD", page = "..." }), '
+            "or cap the tokens with --max-tokens"
+        )
+    requests = requests_per_minute or checkpoint.limits.requests_per_minute
+    tokens = tokens_per_minute or checkpoint.limits.tokens_per_minute
+    return Spending(
+        caps=caps,
+        picodollars_per_token=per_token or 0,
+        requests_per_minute=_share(requests, shares),
+        tokens_per_minute=_share(tokens, shares),
+        shares=shares,
+        folder=folder,
+    )
+
+
+def picodollars_per_token(checkpoint: Checkpoint, lane: Lane = "requests") -> int | None:
+    """The price of a token, rounded up; None where it is not known. A model that runs in the worker itself is free."""
+    if checkpoint.space.in_process:
+        return 0
+    usd = _usd_per_million(checkpoint.price, lane)
+    return None if usd is None else math.ceil(Fraction(str(usd)) * PICO / _MILLION)
+
+
+def _usd_per_million(price: Price | None, lane: Lane) -> float | None:
+    if price is None:
+        return None
+    return price.usd_per_million_tokens if lane == "requests" else price.batch_usd_per_million_tokens
+
+
+def _for(lane: Lane) -> str:
+    return " for its Batch API" if lane == "batch" else ""
+
+
+def _share(limit: int | None, shares: int) -> int | None:
+    return None if limit is None else max(1, limit // shares)
