@@ -1,6 +1,8 @@
 """Beam's own options, passed through from our command line."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, _BeamArgumentParser
@@ -9,9 +11,14 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.utils.proto_utils import pack_Struct
 
 from tierloom.errors import InputError
+from tierloom.spending.terms import Allowance
 
 # Pinned: `DirectRunner` would choose between three engines by what it finds.
 DEFAULT_RUNNER = "FnApiRunner"
+# Their workers are processes of this machine, or threads.
+_LOCAL: Final = (DEFAULT_RUNNER, "DirectRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner", "PrismRunner")
+# What Beam's own options call an upper bound of the machines: Dataflow's, Flink's and Spark's.
+_MACHINES: Final = ("max_num_workers", "num_workers", "parallelism")
 # Its worker processes write to this terminal: what a user must know is in our errors and tables.
 _WORKER_OPTIONS = {"beam:option:default_sdk_harness_log_level:v1": "CRITICAL"}
 
@@ -41,6 +48,23 @@ def with_flags(options: PipelineOptions, flags: Sequence[str]) -> PipelineOption
 def runner_of(options: PipelineOptions) -> str:
     """The name of the runner."""
     return str(options.view_as(StandardOptions).runner)
+
+
+def with_machines(allowance: Allowance, options: PipelineOptions) -> Allowance:
+    """The allowance, for as many machines as the runner may spread its workers over.
+
+    Raises `InputError` when that is not known, and a cap depends on it.
+    """
+    if allowance.machines is not None or runner_of(options) in _LOCAL:
+        return replace(allowance, machines=allowance.machines or 1)
+    told = options.get_all_options()
+    machines = max((told.get(name) or 0 for name in _MACHINES), default=0)
+    if machines < 1 and allowance.caps:
+        raise InputError(
+            f"{allowance.caps}: {runner_of(options)} does not say over how many machines it spreads its workers, and "
+            "each has its share of a cap; name the number with --machines"
+        )
+    return replace(allowance, machines=max(machines, 1))
 
 
 def _asks_job_server(options: PipelineOptions) -> bool:

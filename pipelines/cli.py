@@ -7,11 +7,13 @@ from typing import Final
 
 import click
 
-from tierloom.errors import MissingExtra, TierloomError
+from pipelines.exit_codes import STOPPED_AT_CAP
+from tierloom.errors import CapReached, MissingExtra, TierloomError
 
 # Said here, because to ask the commands themselves is to import them all.
 COMMANDS: Final = {
     "init": "Create a collection: its model, tiers and chunking.",
+    "plan": "Count what an ingest would take, and cost.",
     "ingest": "Embed documents and publish a new version.",
     "stream": "Follow a source and publish its changes as they come.",
     "reembed": "Build a second generation with another model, beside the one that serves.",
@@ -69,11 +71,11 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run a command; an error of ours is one line on stderr and exit status 1."""
+    """Run a command; an error of ours is one line on stderr and exit status 1, or as in `pipelines.exit_codes`."""
     # Before any library is imported: several have warnings for us that no user can do anything about.
     logging.basicConfig(level=logging.ERROR)
     try:
         cli()
     except TierloomError as error:
         click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        sys.exit(STOPPED_AT_CAP if isinstance(error, CapReached) else 1)

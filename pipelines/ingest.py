@@ -28,7 +28,7 @@ from transforms.write import WriteVectorShardDoFn
 
 
 class VectorShards(beam.PTransform):
-    """ChunkBlock -> (ShardReceipts, DeadLetters): each block becomes a vector shard. Bounded."""
+    """ChunkBlock -> (ShardReceipts, DeadLetters, Left): each block becomes a vector shard. Bounded."""
 
     def __init__(self, job: Job) -> None:
         super().__init__()
@@ -38,12 +38,13 @@ class VectorShards(beam.PTransform):
         job = self._job
         reused = chunks | "reuse" >> beam.ParDo(ReuseDoFn(job)).with_outputs("finished", "letters", main="new")
         embed = beam.ParDo(EmbedDoFn(job)).with_output_types(EmbeddedBlock)
-        embedded = reused.new | "embed" >> embed.with_outputs("letters", main="vectors")
+        embedded = reused.new | "embed" >> embed.with_outputs("letters", "left", main="vectors")
         quantized = embedded.vectors | "quantize" >> beam.ParDo(QuantizeDoFn(job))
         written = quantized | "write vector shards" >> beam.ParDo(WriteVectorShardDoFn(job))
         return (
             (written, reused.finished) | "receipts" >> beam.Flatten(),
             (reused.letters, embedded.letters) | "letters" >> beam.Flatten(),
+            embedded.left,
         )
 
 
@@ -53,6 +54,7 @@ class Outputs(NamedTuple):
     receipts: tuple[Any, ...] = ()
     deletions: tuple[Any, ...] = ()
     letters: tuple[Any, ...] = ()
+    left: tuple[Any, ...] = ()
     tallies: tuple[Any, ...] = ()
     files: tuple[Any, ...] = ()
 
@@ -113,9 +115,9 @@ class Ingest(beam.PTransform):
             chunks = own.chunks
             if own is cut and job is not first:
                 chunks = cut.chunks | _label("rephrase", job) >> beam.ParDo(RephraseDoFn(job))
-            receipts, refused = chunks | _label("vector shards", job) >> VectorShards(job)
+            receipts, refused, left = chunks | _label("vector shards", job) >> VectorShards(job)
             told = Outputs(deletions=(decided.deletions,), letters=(own.letters,), tallies=(compared.tally,))
-            outputs = [told, Outputs(receipts=(receipts,), letters=(refused,))]
+            outputs = [told, Outputs(receipts=(receipts,), letters=(refused,), left=(left,))]
             yield job, [*outputs, self._retried(start, job)] if job.retry else outputs
 
     def _missing_in(self, start: Any) -> Outputs:
@@ -126,8 +128,8 @@ class Ingest(beam.PTransform):
     def _retried(self, start: Any, job: Job) -> Outputs:
         read = beam.ParDo(ReadLettersDoFn(job)).with_outputs("tally", main="chunks")
         again = start | _label("read letters", job) >> read
-        receipts, refused = again.chunks | _label("vector shards of letters", job) >> VectorShards(job)
-        return Outputs(receipts=(receipts,), letters=(refused,), tallies=(again.tally,))
+        receipts, refused, left = again.chunks | _label("vector shards of letters", job) >> VectorShards(job)
+        return Outputs(receipts=(receipts,), letters=(refused,), left=(left,), tallies=(again.tally,))
 
 
 class Publishable(beam.PTransform):
@@ -152,7 +154,8 @@ class Publishable(beam.PTransform):
             for kind, some in self._outputs._asdict().items()
         }
         stored = flat["letters"] | "dead letters" >> StoreLetters(job)
-        settle = beam.ParDo(SettleDoFn(job), AsList(flat["receipts"]), AsList(flat["deletions"]), AsList(stored))
+        settling = (flat["receipts"], flat["deletions"], stored, flat["left"])
+        settle = beam.ParDo(SettleDoFn(job), *map(AsList, settling))
         settled = start | "settle" >> settle.with_outputs("settled", main="merges")
         merged = settled.merges | "spread merges" >> beam.Reshuffle() | "merge" >> beam.ParDo(MergeDoFn(job))
         tasks = start | "plan index shards" >> beam.ParDo(PlanIndexesDoFn(job), AsList(merged))

@@ -32,7 +32,7 @@ class Reembed(beam.PTransform):
         start = ranges.pipeline | "start" >> beam.Create([None], reshuffle=False)
         read = beam.ParDo(StoredChunksDoFn(self._source, job)).with_outputs("tally", main="chunks")
         stored = ranges | "read texts" >> read
-        receipts, refused = stored.chunks | "vector shards" >> VectorShards(job)
-        outputs = Outputs(receipts=(receipts,), letters=(refused,), tallies=(stored.tally,))
+        receipts, refused, left = stored.chunks | "vector shards" >> VectorShards(job)
+        outputs = Outputs(receipts=(receipts,), letters=(refused,), left=(left,), tallies=(stored.tally,))
         made = ranges.pipeline | "publishable" >> Publishable(job, outputs, self._part)
         return start | "publish" >> beam.ParDo(PublishDoFn(job), AsList(made))

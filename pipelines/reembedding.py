@@ -37,7 +37,8 @@ class Part:
     @property
     def record(self) -> RunRecord:
         """What it did in the generation."""
-        return self.generation.run
+        report = self.ran.report
+        return self.generation.run if report.published else report.other or report.record
 
 
 class Reembedding:
@@ -54,10 +55,14 @@ class Reembedding:
     def from_texts(self) -> Iterator[Part]:
         """Build all that is left of the texts that the store holds.
 
-        Raises what ends a run; what was published until then stays, and what was embedded besides is found again.
+        Raises what ends a run; what was published until then stays, and what was embedded besides is found again. The
+        last part is the one that the cap divided, if it did.
         """
         while not (generation := read_head(self._store).of(self._checkpoint)).is_complete:
-            yield self._probed(self._next_part(generation))
+            part = self._next_part(generation)
+            yield self._probed(part)
+            if part.ran.report.left_documents:
+                return
 
     def from_sources(self, splits: Sequence[Split]) -> Iterator[Part]:
         """Build all from the sources of the collection, which are cut anew. Raises `InputError` if they lack documents
@@ -68,12 +73,14 @@ class Reembedding:
 
             def make(watched: Job, pipeline: beam.Pipeline) -> None:
                 plan = pipeline | "splits" >> beam.Create(list(enumerate(splits)), reshuffle=True)
-                watching = [replace(each, progress=watched.progress) for each in jobs]
+                watching = [replace(each, progress=watched.progress, allowance=watched.allowance) for each in jobs]
                 _ = plan | "ingest" >> Ingest(watching, compare_each=True)
 
             total = sum(split.bytes for split in splits)
-            yield self._probed(self._part(run_watched(jobs[0], make, total, self._options)))
-            complete_generation(self._store, self._checkpoint)
+            part = self._part(run_watched(jobs[0], make, total, self._options))
+            yield self._probed(part)
+            if not part.ran.report.left_documents:
+                complete_generation(self._store, self._checkpoint)
 
     def _next_part(self, generation: Manifest) -> Part:
         source = texts_of(generation)

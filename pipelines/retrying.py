@@ -5,21 +5,25 @@ from collections.abc import Sequence
 
 import click
 
-from pipelines.beam_options import split_arguments
+from pipelines.beam_options import split_arguments, with_machines
 from pipelines.commands.ingest import show_run
 from pipelines.running import Work, make_job, run
 from tierloom.errors import InputError
+from tierloom.spending.terms import Allowance
 from transforms.base import base_of, retried_letters
 from transforms.read import split_of_letter
 from transforms.reading.records import Fields
 
 
-def retry_letters(store: str, beam_options: Sequence[str], concurrency: int, as_json: bool, began: float) -> None:
+def retry_letters(
+    store: str, beam_options: Sequence[str], concurrency: int, allowance: Allowance, as_json: bool, began: float
+) -> None:
     """Retry every open letter that can be, and print how it ended. Raises `InputError` for an argument of nobody's."""
     rest, options = split_arguments(beam_options)
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}: every open letter is retried")
-    job = make_job(store, "dead-letters --retry", Fields(), retry=True, concurrency=concurrency)
+    allowance = with_machines(allowance, options)
+    job = make_job(store, "dead-letters --retry", Fields(), retry=True, concurrency=concurrency, allowance=allowance)
     base, letters = base_of(job), retried_letters(job)
     if lost := len(base.letters) - len(letters):
         click.echo(
@@ -28,4 +32,4 @@ def retry_letters(store: str, beam_options: Sequence[str], concurrency: int, as_
             err=True,
         )
     splits = [split_of_letter(letter, base.seen) for letter in letters if letter.chunk is None]
-    show_run(run(job, Work(splits), options), store, time.monotonic() - began, as_json)
+    show_run(run(job, Work(splits), options), job, store, time.monotonic() - began, as_json)

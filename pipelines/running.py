@@ -3,8 +3,8 @@
 import logging
 import re
 import uuid
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from tierloom.lease import Lease, this_process
 from tierloom.manifest import RunRecord
 from tierloom.run_report import RunReport, read_report, store_report
 from tierloom.seen_files import SeenFile
+from tierloom.spending.terms import UNLIMITED, Allowance, spending_for
 from tierloom.stores.opening import open_store
 from tierloom.stores.probing import probe_preconditions
 from tierloom.versions import head_version, read_checkpoint, read_head
@@ -60,11 +61,24 @@ class Work:
         return not (self.splits or self.deletions or self.gone)
 
 
-def make_job(store: str, command: str, fields: Fields, *, retry: bool = False, concurrency: int = 8) -> Job:
-    """A new run on top of the newest version. Raises `NotACollection`, or `PreconditionsIgnored` when two writers
-    could not trust the store."""
+def make_job(
+    store: str,
+    command: str,
+    fields: Fields,
+    *,
+    retry: bool = False,
+    concurrency: int = 8,
+    allowance: Allowance = UNLIMITED,
+) -> Job:
+    """A new run on top of the newest version.
+
+    Raises `NotACollection`, `InputError` for a cap in dollars on a model without a price, or `PreconditionsIgnored`
+    when two writers could not trust the store.
+    """
     opened = open_store(store)
     head = read_head(opened)
+    for fingerprint in head.checkpoints:
+        spending_for(read_checkpoint(opened, fingerprint), allowance)
     probe_preconditions(opened)
     return Job(
         run=uuid.uuid4().hex,
@@ -76,6 +90,7 @@ def make_job(store: str, command: str, fields: Fields, *, retry: bool = False, c
         fields=fields,
         retry=retry,
         concurrency=concurrency,
+        allowance=allowance,
     )
 
 
@@ -102,14 +117,26 @@ def run_watched(job: Job, make: Callable[[Job, beam.Pipeline], None], total: int
     `run`."""
     with (
         TemporaryDirectory(prefix="tierloom-progress-") as folder,
+        spending_together(job) as together,
         ProgressDisplay(Path(folder), total),
         quiet_beam(),
         _held(job),
     ):
         pipeline = new_pipeline(options)
-        make(replace(job, progress=folder), pipeline)
+        make(replace(together, progress=folder), pipeline)
         result = run_to_end(pipeline)
     return Ran(read_report(job.run, open_store(job.store)), _seconds(result))
+
+
+@contextmanager
+def spending_together(job: Job) -> Iterator[Job]:
+    """The job, with a folder in which its workers share what they spend, and what runs one after the other in this
+    block do. On other machines it is made by the first worker that looks for it."""
+    if job.allowance.folder:
+        yield job
+        return
+    with TemporaryDirectory(prefix="tierloom-spending-") as folder:
+        yield replace(job, allowance=replace(job.allowance, folder=folder))
 
 
 def _held(job: Job) -> AbstractContextManager[object]:

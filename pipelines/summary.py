@@ -74,6 +74,7 @@ def summary_table(values: dict[str, Any], store: str) -> str:
         ("documents in", identity(msgspec.convert(values["documents"], DocumentCounts))),
         ("chunks", chunk_line(values)),
         ("tokens", f"{values['tokens']:,} paid for"),
+        *([("left", f"{values['left_documents']:,} documents, at the cap")] if values["left_documents"] else []),
         ("dead letters", f"{values['dead_letters']:,}{_cure(values['dead_letters'], store)}"),
         ("vector shards", f"{values['vector_shards']:,}, {size(values['vector_shard_bytes'])}"),
         *((f"tier {name}", _tier_line(tier)) for name, tier in values["tiers"].items()),
@@ -149,6 +150,8 @@ def _step_line(seconds: dict[str, float]) -> str:
 def _version_line(values: dict[str, Any]) -> str:
     if values["published"]:
         return f"{values['version']} published"
+    if values["left_documents"]:
+        return f"{values['version']}, as before: nothing of it could be paid for"
     return f"{values['version']}, as before: nothing new to publish"
 
 

@@ -11,7 +11,7 @@ from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterWa
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 
 from pipelines.beam_options import DEFAULT_RUNNER, new_pipeline, runner_of, split_arguments, with_flags
-from pipelines.running import quiet_beam, run_to_end
+from pipelines.running import quiet_beam, run_to_end, spending_together
 from pipelines.unbounded_sources import open_changes
 from tierloom.errors import InputError
 from tierloom.manifest import Cursor
@@ -89,6 +89,11 @@ def run_unbounded(
     """
     if seconds <= 0:
         raise InputError(f"--interval {seconds:g}: an engine publishes by windows, and they last longer than that")
+    with spending_together(job) as together, quiet_beam():
+        _follow(together, source, options, seconds, from_beginning)
+
+
+def _follow(job: Job, source: str, options: PipelineOptions, seconds: float, from_beginning: bool) -> None:
     streaming = with_flags(options, ["--streaming", *_FLAGS.get(runner_of(options), ())])
     head = read_head(open_store(job.store))
     pipeline = new_pipeline(streaming)
@@ -98,8 +103,7 @@ def run_unbounded(
     publish = PublishChanges(replace(job, base=None), changes.source, head.version, taken_up, seconds)
     _ = changes.read(pipeline, taken_up) | "publish changes" >> publish
     click.echo(f"{runner_of(streaming)} follows {changes.source}{_left_by(cursor)}", err=True)
-    with quiet_beam():
-        run_to_end(pipeline)
+    run_to_end(pipeline)
 
 
 def _left_by(cursor: Cursor | None) -> str:

@@ -16,14 +16,26 @@ FORMAT: Final = 1
 
 class RunReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`record` is of the generation in front, `other` of another one. `version` is what the run published, or the
-    newest there was when it had nothing to publish. `gate_seconds` is what it took to measure the tiers of it."""
+    newest there was when it had nothing to publish. `gate_seconds` is what it took to measure the tiers of it,
+    `least_left` the tokens that the smallest of the documents takes that the run's cap left."""
 
     record: RunRecord
     version: Count
     published: bool
     other: RunRecord | None = None
     gate_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    least_left: Count = 0
     format: Literal[1] = FORMAT
+
+    @property
+    def left_documents(self) -> int:
+        """What the cap left, of all generations."""
+        return self.record.left_documents + (self.other.left_documents if self.other else 0)
+
+    @property
+    def tokens(self) -> int:
+        """What was paid for, of all generations."""
+        return self.record.tokens + (self.other.tokens if self.other else 0)
 
 
 def store_report(report: RunReport, store: Store) -> None:

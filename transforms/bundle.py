@@ -17,6 +17,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from tierloom.dead_letter import DeadLetter
 from tierloom.document import Deletion, Document
+from tierloom.errors import CapReached
 from tierloom.manifest import Manifest
 from tierloom.stores.opening import open_store
 from transforms.base import version_of
@@ -158,6 +159,9 @@ class ShardBundleDoFn(beam.DoFn):
 
     def _outcome(self) -> BundleOutcome:
         outcome = self._steps.run(self._spans)
+        if any(part.left.documents for part in outcome.parts.values()):
+            # An engine takes no step back: what it passed is published, and what it could not pay for ends it.
+            raise CapReached(f"{self._job.allowance.caps}: what comes next would pass it; start again to go on")
         self._spans = []
         return outcome
 

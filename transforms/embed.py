@@ -4,29 +4,36 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
+import apache_beam as beam
 import numpy as np
 from apache_beam.pvalue import TaggedOutput
 
 from tierloom.collection import SHARDS_IN_FLIGHT
 from tierloom.dead_letter import DeadLetter, FailedChunk
 from tierloom.document import Chunk
-from tierloom.embedders.embedder import Embedder, Rejection
+from tierloom.embedders.embedder import Embedded, Embedder, PaidInPart, Rejection
 from tierloom.embedders.opening import open_embedder
+from tierloom.errors import CapReached
 from tierloom.quantizer import to_unit_float16
-from transforms.elements import VectorBlock
+from tierloom.spending.account import Account
+from transforms.elements import ChunkBlock, VectorBlock
 from transforms.job import Job
-from transforms.overlap import OverlappingDoFn
+from transforms.overlap import OverlappingDoFn, windowed
+from transforms.paying import Left, due, event, left_of, unaffordable, without_events
 from transforms.progress import Progress
+from transforms.publishing.events import Event, event_of
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedBlock:
-    """A block whose every chunk has its vector, and the letters of those that got none."""
+    """A block whose every chunk has its vector, and the letters of those that got none. Of the `unpaid` documents
+    something is missing all the same."""
 
     block: VectorBlock
     letters: tuple[DeadLetter, ...]
+    unpaid: frozenset[Event] = frozenset()
 
     @property
     def weight(self) -> int:
@@ -37,14 +44,18 @@ class EmbeddedBlock:
 def embed_block(block: VectorBlock, embedder: Embedder, smallest_tier: int) -> EmbeddedBlock:
     """Fill in the missing vectors; a chunk that the model refuses becomes a dead letter.
 
-    So does one whose prefix of the smallest tier is zero: it points nowhere there and could never be found.
+    So does one whose prefix of the smallest tier is zero: it points nowhere there and could never be found. What would
+    have passed the cap has no vector, and its document is named.
     """
     asked = [block.chunks[position] for position in block.missing]
     if not asked:
         return EmbeddedBlock(block, ())
-    answer = embedder.embed([chunk.model_input for chunk in asked], [chunk.tokens for chunk in asked])
+    try:
+        answer, unpaid = _answer(asked, embedder)
+    except CapReached:
+        return EmbeddedBlock(block, (), frozenset(map(event, asked)))
     rejected = dict(answer.rejected)
-    fine = np.array([position not in rejected for position in range(len(asked))], dtype=np.bool_)
+    fine = np.array([at not in rejected and at not in unpaid for at in range(len(asked))], dtype=np.bool_)
     units = to_unit_float16(answer.vectors[fine])
     for position, unit in zip(np.flatnonzero(fine).tolist(), units, strict=True):
         if not unit[:smallest_tier].any():
@@ -53,7 +64,17 @@ def embed_block(block: VectorBlock, embedder: Embedder, smallest_tier: int) -> E
     vectors[block.missing[fine]] = units
     letters = tuple(_letter(asked[position], rejection) for position, rejection in sorted(rejected.items()))
     dropped = block.missing[sorted(rejected)]
-    return EmbeddedBlock(_without(replace(block, vectors=vectors, tokens=answer.tokens), dropped), letters)
+    embedded = _without(replace(block, vectors=vectors, tokens=answer.tokens), dropped)
+    return EmbeddedBlock(embedded, letters, frozenset(event(asked[at]) for at in unpaid))
+
+
+def _answer(asked: list[Chunk], embedder: Embedder) -> tuple[Embedded, frozenset[int]]:
+    """The vectors of chunks, and the positions of those that could not be paid for."""
+    inputs, bounds = [chunk.model_input for chunk in asked], [chunk.tokens for chunk in asked]
+    try:
+        return embedder.embed(inputs, bounds), frozenset()
+    except PaidInPart as paid:
+        return paid.embedded, paid.unpaid
 
 
 def _without(block: VectorBlock, dropped: np.ndarray) -> VectorBlock:
@@ -86,12 +107,20 @@ def _letter(chunk: Chunk, rejection: Rejection) -> DeadLetter:
     )
 
 
+_Embedded: TypeAlias = (
+    EmbeddedBlock | TaggedOutput[Literal["letters"], DeadLetter] | TaggedOutput[Literal["left"], Left]
+)
+
+
 class EmbedDoFn(OverlappingDoFn):
-    """VectorBlock -> EmbeddedBlock; tag `letters`.
+    """VectorBlock -> EmbeddedBlock; tags `letters` and `left`.
 
     At most `block_chunks` chunks are in flight: sent to the model, and not yet in a stored shard. So much may a crash
     cost a worker. They are those of several blocks, so that the endpoint is not idle while one of these is stored
     and another is read and cut.
+
+    Before a block is sent, what it costs is set aside. Where the cap does not allow all of it, the documents that it
+    allows are sent, and the others are left.
     """
 
     step = "embed"
@@ -100,12 +129,36 @@ class EmbedDoFn(OverlappingDoFn):
         self._job = job
 
     def setup(self) -> None:
-        self._embedder = open_embedder(self._job.checkpoint, self._job.concurrency)
+        self._account = Account(self._job.spending)
+        self._embedder = open_embedder(self._job.checkpoint, self._job.concurrency, account=self._account)
         self.depth = self._job.collection.sizes.block_chunks
         # Blocks may be small: in any case as many as there may be requests are under way.
         threads = max(self._job.concurrency, SHARDS_IN_FLIGHT)
         self.executor = ThreadPoolExecutor(threads, thread_name_prefix="embed")
         self._progress = Progress(self._job.progress)
+
+    def start_bundle(self) -> None:
+        super().start_bundle()
+        self._left: set[Event] = set()
+
+    def process(
+        self,
+        element: VectorBlock,
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+    ) -> Iterator[Any]:
+        tokens = due(element)
+        paid = self._sets_aside(element, tokens)
+        while not paid and self._pending:
+            # What is under way was set aside at its bound, and may turn out to cost less.
+            yield from self._leave()
+            paid = self._sets_aside(element, tokens)
+        if not paid:
+            left = unaffordable(element, self._account.set_aside, self._left)
+            yield windowed(TaggedOutput("left", self._leaves(element, left)), timestamp, window)
+            element = without_events(element, left, self._digest)
+        if element.chunks:
+            yield from super().process(element, timestamp, window)
 
     def weight(self, element: VectorBlock) -> int:
         """The chunks to be paid for; of those that are only held in memory, an eighth."""
@@ -114,15 +167,33 @@ class EmbedDoFn(OverlappingDoFn):
     def work(self, element: VectorBlock) -> Callable[[], EmbeddedBlock]:
         return partial(embed_block, element, self._embedder, self._job.collection.tiers[0].dimensions)
 
-    def outputs(
-        self, element: VectorBlock, result: EmbeddedBlock
-    ) -> Iterator[EmbeddedBlock | TaggedOutput[Literal["letters"], DeadLetter]]:
-        block = result.block
+    def outputs(self, element: VectorBlock, result: EmbeddedBlock) -> Iterator[_Embedded]:
+        block, letters = result.block, result.letters
         self._progress.add(done=len(element.chunks), copied=block.copied, tokens=block.tokens)
-        yield result
-        for letter in result.letters:
+        if left := result.unpaid | self._left.intersection(map(event, element.chunks)):
+            yield TaggedOutput("left", self._leaves(element, left))
+            rest = without_events(element, left, self._digest)
+            block = replace(without_events(block, left, self._digest), digest=rest.digest, copied=rest.copied)
+            letters = tuple(letter for letter in letters if event_of(letter) not in left)
+        yield replace(result, block=block, letters=letters)
+        for letter in letters:
             yield TaggedOutput("letters", letter)
 
     def teardown(self) -> None:
         self.executor.shutdown()
         self._embedder.close()
+        self._account.close()
+
+    def _sets_aside(self, block: VectorBlock, tokens: int) -> bool:
+        """Whether all of a block can be paid for. A document of which something was left is not paid for further."""
+        whole = self._left.isdisjoint(map(event, block.chunks))
+        return whole and (not tokens or self._account.set_aside(tokens))
+
+    def _leaves(self, block: VectorBlock, events: frozenset[Event]) -> Left:
+        left = left_of(block, events, self._left, self._job.retry)
+        self._left |= events
+        return left
+
+    def _digest(self, block: ChunkBlock) -> str:
+        schema = self._job.schema
+        return block.digest(schema.checkpoint, schema.prefix_dimensions)

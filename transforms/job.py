@@ -6,6 +6,7 @@ from tierloom.checkpoint import Checkpoint
 from tierloom.collection import Collection
 from tierloom.manifest import Manifest
 from tierloom.shards.schema import ShardSchema
+from tierloom.spending.terms import UNLIMITED, Allowance, Spending, spending_for
 from tierloom.stores.store import Store
 from tierloom.versions import read_checkpoint
 from transforms.reading.records import Fields
@@ -17,7 +18,8 @@ class Job:
     a stream, which compares with the newest there is.
 
     A `retry` sends the open dead letters of the base through again. `concurrency` bounds the requests in
-    flight of one worker; `progress` is a local folder for progress notes, or None where nobody watches.
+    flight of one worker, `allowance` what all of them may pay; `progress` is a local folder for progress notes, or
+    None where nobody watches.
     """
 
     run: str
@@ -29,12 +31,18 @@ class Job:
     fields: Fields
     retry: bool = False
     concurrency: int = 8
+    allowance: Allowance = UNLIMITED
     progress: str | None = None
 
     @property
     def schema(self) -> ShardSchema:
         space = self.checkpoint.space
         return ShardSchema(self.checkpoint.fingerprint, space.dimensions, self.collection.prefix_dimensions)
+
+    @property
+    def spending(self) -> Spending:
+        """What may be paid for the model. Raises `InputError` as `spending_for`."""
+        return spending_for(self.checkpoint, self.allowance)
 
     @property
     def fingerprint(self) -> str:

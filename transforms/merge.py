@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.pvalue import TaggedOutput
 
 from index_builder.merge import MergeTask, merge_vector_shards, plan_merges
@@ -21,7 +22,9 @@ from tierloom.stores.opening import open_store
 from transforms.compare import Deletions
 from transforms.elements import ShardReceipt
 from transforms.job import Job
+from transforms.paying import NOTHING_LEFT, Left, together
 from transforms.publishing.events import Event, LiveEvents, event_of, events_of, live_events
+from transforms.publishing.leaving import left_in_all, without_left
 from transforms.timing import stopwatch
 
 
@@ -30,7 +33,7 @@ class Settled:
     """What became of the events of a run, before they meet those of other runs.
 
     `superseded` events lost to a higher sequence or repeated another; `deletions` hold, by document; `dead` events
-    have letters and no row at all. Chunks and tokens as in `tierloom.manifest.RunRecord`.
+    have letters and no row at all. Chunks and tokens as in `tierloom.manifest.RunRecord`; `left` is what the cap left.
     """
 
     superseded: int
@@ -40,6 +43,7 @@ class Settled:
     copied: int
     found: int
     tokens: int
+    left: Left = NOTHING_LEFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +60,13 @@ def settle_run(
     letters: Sequence[DeadLetter],
     files: ObjectFiles,
     max_rows: int,
+    left: Left = NOTHING_LEFT,
 ) -> tuple[Settled, list[MergeTask]]:
-    """Who wins within the run, and the merges that leave the losers behind."""
+    """Who wins within the run, and the merges that leave the losers behind, and what the cap `left`."""
     ordered = sorted(receipts, key=lambda receipt: receipt.place)
-    shards = [LiveShard(receipt.shard, files) for receipt in ordered]
+    stored = [LiveShard(receipt.shard, files) for receipt in ordered]
+    left = left_in_all(left, stored, letters)
+    shards, letters = without_left(left, stored), left.without(letters)
     newest = {deletion.document_id: deletion.sequence for deletion in sorted(deletions, key=_sequence)}
     verdict = settle((), shards, newest)
     live = live_events(letters, shards, verdict.deletions.get)
@@ -72,8 +79,10 @@ def settle_run(
         copied=sum(receipt.copied for receipt in ordered if not receipt.found),
         found=sum(receipt.shard.rows for receipt in ordered if receipt.found),
         tokens=sum(receipt.tokens for receipt in ordered if not receipt.found),
+        left=left,
     )
-    return settled, plan_merges([receipt.shard for receipt in ordered], verdict.dead, max_rows)
+    dead = [np.union1d(lost, np.flatnonzero(~shard.alive)) for lost, shard in zip(verdict.dead, shards, strict=True)]
+    return settled, plan_merges([receipt.shard for receipt in ordered], dead, max_rows)
 
 
 def _sequence(deletion: Deletion) -> int:
@@ -97,7 +106,7 @@ def _further(rows: Counter[int], failed: Counter[int]) -> int:
 
 
 class SettleDoFn(beam.DoFn):
-    """(all receipts and deletions) -> MergeTasks in order; tag `settled`."""
+    """(all receipts, deletions, letters, and what was left) -> MergeTasks in order; tag `settled`."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -111,11 +120,13 @@ class SettleDoFn(beam.DoFn):
         receipts: Sequence[ShardReceipt],
         deletions: Sequence[Deletions],
         letters: Sequence[DeadLetters],
+        left: Sequence[Left],
     ) -> Iterator[tuple[int, MergeTask] | TaggedOutput[Literal["settled"], Settled]]:
         with stopwatch("merge"):
             max_rows = self._job.collection.sizes.vector_shard_rows
             every = [deletion for block in deletions for deletion in block]
-            settled, tasks = settle_run(receipts, every, read_letters(letters, self._files), self._files, max_rows)
+            opened = read_letters(letters, self._files)
+            settled, tasks = settle_run(receipts, every, opened, self._files, max_rows, together(left))
             self._files.forget()
         yield TaggedOutput("settled", settled)
         yield from enumerate(tasks)

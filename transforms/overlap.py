@@ -72,10 +72,11 @@ class OverlappingDoFn(beam.DoFn):
         with stopwatch(self.step):
             result = future.result()
         for output in self.outputs(element, result):
-            yield _windowed(output, timestamp, window)
+            yield windowed(output, timestamp, window)
 
 
-def _windowed(output: Any, timestamp: Any, window: Any) -> Any:
+def windowed(output: Any, timestamp: Any, window: Any) -> Any:
+    """An output, tagged or not, at the time and in the window of the element that it comes of."""
     if isinstance(output, beam.pvalue.TaggedOutput):
         return beam.pvalue.TaggedOutput(output.tag, WindowedValue(output.value, timestamp, (window,)))
     return WindowedValue(output, timestamp, (window,))

@@ -14,7 +14,7 @@ from transforms.base import retried_letters
 from transforms.elements import Tally
 from transforms.job import Job
 from transforms.merge import MergedShard, Settled
-from transforms.publishing.outcome import Made, Outcome
+from transforms.publishing.outcome import Made, outcome_of
 from transforms.publishing.publisher import Publisher
 from transforms.timing import stopwatch
 
@@ -39,10 +39,10 @@ class GatherDoFn(beam.DoFn):
     ) -> Iterator[Made]:
         with stopwatch("publish"):
             stored = ObjectFiles(open_store(self._job.store))
-            outcome = Outcome(
+            outcome = outcome_of(
                 tally=sum(tallies, Tally()),
                 settled=settled,
-                letters=tuple(read_letters(letters, stored)),
+                letters=read_letters(letters, stored),
                 retried=retried_letters(self._job),
                 files=tuple(file for some in files for file in some),
             )

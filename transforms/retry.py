@@ -1,6 +1,7 @@
 """Sending the open dead letters of a version through again."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Literal
 
 import apache_beam as beam
@@ -9,13 +10,16 @@ from apache_beam.pvalue import TaggedOutput
 from tierloom.dead_letter import DeadLetter, FailedChunk
 from tierloom.document import Chunk, Origin
 from transforms.base import retried_letters
+from transforms.chunk import chunk_blocks
 from transforms.elements import ChunkBlock, Place, Tally
 from transforms.job import Job
+from transforms.paying import event
 
 
 def retried_chunks(letters: Sequence[DeadLetter]) -> list[Chunk]:
-    """The chunks that letters hold, as they were to be embedded."""
-    return [_chunk(letter, letter.chunk) for letter in letters if letter.chunk]
+    """The chunks that letters hold, as they were to be embedded; those of a document in order."""
+    chunks = [_chunk(letter, letter.chunk) for letter in letters if letter.chunk]
+    return sorted(chunks, key=lambda chunk: (chunk.document_id, chunk.sequence, chunk.ordinal))
 
 
 def _chunk(letter: DeadLetter, failed: FailedChunk) -> Chunk:
@@ -41,8 +45,8 @@ class ReadLettersDoFn(beam.DoFn):
 
     def process(self, _: object) -> Iterator[ChunkBlock | TaggedOutput[Literal["tally"], Tally]]:
         chunks = retried_chunks(retried_letters(self._job))
-        events = {(chunk.document_id, chunk.sequence) for chunk in chunks}
-        yield TaggedOutput("tally", Tally(read=len(events)))
-        size = self._job.collection.sizes.small_shard_rows
-        for number, start in enumerate(range(0, len(chunks), size)):
-            yield ChunkBlock(Place(-1, number), tuple(chunks[start : start + size]))
+        documents = [list(some) for _, some in groupby(chunks, event)]
+        yield TaggedOutput("tally", Tally(read=len(documents)))
+        blocks = chunk_blocks(documents, self._job.collection.sizes.small_shard_rows)
+        for number, block in enumerate(blocks):
+            yield ChunkBlock(Place(-1, number), block)

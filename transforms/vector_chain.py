@@ -14,6 +14,7 @@ from transforms.elements import ChunkBlock, DocumentBlock, ShardReceipt
 from transforms.embed import EmbedDoFn
 from transforms.inline import InlineStep, aside
 from transforms.job import Job
+from transforms.paying import NOTHING_LEFT, Left, together
 from transforms.quantize import QuantizeDoFn
 from transforms.rephrase import RephraseDoFn
 from transforms.reuse import ReuseDoFn
@@ -27,6 +28,7 @@ class BundlePart:
     collection: Collection
     receipts: tuple[ShardReceipt, ...]
     letters: tuple[DeadLetters, ...]
+    left: Left = NOTHING_LEFT
 
 
 @dataclass(slots=True)
@@ -78,6 +80,7 @@ class VectorChain:
             collection=self.job.collection,
             receipts=(*receipts, *others["finished"]),
             letters=tuple(self._letters.bundle([letters] if letters else [], others=others)),
+            left=together(others["left"]),
         )
 
     def close(self) -> None:

@@ -6,15 +6,18 @@ import time
 
 import click
 
-from pipelines.beam_options import split_arguments
-from pipelines.commands.options import concurrency_option, delete_at_most_option, field_options
+from pipelines.beam_options import split_arguments, with_machines
+from pipelines.cap import raise_if_left
+from pipelines.commands.options import concurrency_option, delete_at_most_option, field_options, spending_options
 from pipelines.commands.tables import count
 from pipelines.running import Ran, Work, make_job, run
 from pipelines.summary import summary, summary_table
 from tierloom.errors import InputError
+from tierloom.spending.terms import Allowance
 from tierloom.stores.opening import open_store
 from tierloom.versions import read_manifest
 from transforms.base import base_of
+from transforms.job import Job
 from transforms.reading.records import Fields
 from transforms.reading.sources import Plan, plan_splits
 from transforms.reading.syncing import Sync, plan_sync, refuse_excess
@@ -28,6 +31,7 @@ from transforms.reading.syncing import Sync, plan_sync, refuse_excess
 @delete_at_most_option("Refuse a --sync that would delete a larger share of the collection.")
 @click.option("--force", is_flag=True, help="Let a --sync delete any share.")
 @concurrency_option
+@spending_options
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
 def command(
     store: str,
@@ -40,6 +44,7 @@ def command(
     delete_at_most: float,
     force: bool,
     concurrency: int,
+    allowance: Allowance,
     as_json: bool,
 ) -> None:
     """Embed what is new in each SOURCE and publish a new version of STORE.
@@ -53,7 +58,8 @@ def command(
     if not named:
         raise InputError("name at least one source: a folder, a glob or a file")
     fields = Fields(id_field, text_field, sequence_field, deleted_field)
-    job = make_job(store, "ingest --sync" if sync else "ingest", fields, concurrency=concurrency)
+    deed = "ingest --sync" if sync else "ingest"
+    job = make_job(store, deed, fields, concurrency=concurrency, allowance=with_machines(allowance, options))
     base = base_of(job)
     plan = plan_splits(named, fields, seen=base.seen)
     click.echo(described(plan), err=True)
@@ -63,7 +69,7 @@ def command(
         refuse_excess(missing, base.live_documents, 1.0 if force else delete_at_most / 100)
         click.echo(said(missing), err=True)
         work = Work(plan.splits, missing.deletions, missing.gone)
-    show_run(run(job, work, options), store, time.monotonic() - began, as_json)
+    show_run(run(job, work, options), job, store, time.monotonic() - began, as_json)
 
 
 def described(plan: Plan) -> str:
@@ -82,9 +88,14 @@ def said(missing: Sync) -> str:
     return line
 
 
-def show_run(ran: Ran, store: str, elapsed: float, as_json: bool) -> None:
-    """Print how a run ended."""
-    manifest = read_manifest(open_store(store), ran.report.version)
-    values = summary(ran.report, manifest, ran.seconds, elapsed)
+def show_run(ran: Ran, job: Job, store: str, elapsed: float, as_json: bool) -> None:
+    """Print how a run ended. Raises `CapReached` when that was at its cap."""
+    report = ran.report
+    manifest = read_manifest(open_store(store), report.version)
+    values = summary(report, manifest, ran.seconds, elapsed)
     click.echo(json.dumps(values) if as_json else summary_table(values, store))
     sys.stdout.flush()
+    onward = "What is complete is published; the same command goes on with the rest"
+    if not report.record.left_documents:
+        onward = "The generation beside the one in front lacks them; tierloom reembed goes on with it"
+    raise_if_left(report.left_documents, report.least_left, report.tokens, job.spending, onward)

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import wraps
 from typing import Any, Final
 
 import click
 
 from tierloom.collection import parse_tier_name
 from tierloom.errors import CheckpointError
+from tierloom.spending.terms import Allowance, Caps
 
 concurrency_option = click.option(
     "--concurrency",
@@ -17,6 +19,45 @@ concurrency_option = click.option(
     type=click.IntRange(1, 1024),
     help="Requests in flight to the model, per worker.",
 )
+
+
+def spending_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What a command that pays may spend, and how fast: an `Allowance`, as its argument `allowance`."""
+
+    @wraps(command)
+    def allowed(
+        *arguments: Any,
+        max_tokens: int | None,
+        max_usd: float | None,
+        requests_per_minute: int | None,
+        tokens_per_minute: int | None,
+        machines: int | None,
+        **others: Any,
+    ) -> None:
+        caps = Caps(max_tokens, max_usd)
+        command(*arguments, allowance=Allowance(caps, requests_per_minute, tokens_per_minute, machines), **others)
+
+    return _with_options(
+        allowed,
+        click.option("--max-tokens", type=click.IntRange(1), help="Stop before the model has billed more tokens."),
+        click.option(
+            "--max-usd",
+            type=click.FloatRange(0, min_open=True),
+            help="Stop before the model has cost more dollars, by the price in its checkpoint.",
+        ),
+        click.option(
+            "--requests-per-minute", type=click.IntRange(1), help="Ask no oftener; instead of the checkpoint's limit."
+        ),
+        click.option(
+            "--tokens-per-minute", type=click.IntRange(1), help="Send no more; instead of the checkpoint's limit."
+        ),
+        click.option(
+            "--machines",
+            type=click.IntRange(1),
+            help="Over how many machines a --runner spreads its workers: each has its share of caps and limits. "
+            " [default: what Beam's own options say]",
+        ),
+    )
 
 
 def delete_at_most_option(help_: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -9,16 +9,18 @@ import click
 
 from index_builder.reembedding.beginning import COMMAND, begin_generation
 from index_builder.reembedding.planning import Wishes, plan_generation, refuse_unfit_sources
-from pipelines.beam_options import split_arguments
-from pipelines.commands.options import concurrency_option, field_options, graph_options, tier_names
+from pipelines.beam_options import split_arguments, with_machines
+from pipelines.cap import raise_if_left
+from pipelines.commands.options import concurrency_option, field_options, graph_options, spending_options, tier_names
 from pipelines.commands.tables import count
 from pipelines.reembedding import Part, Reembedding
-from pipelines.running import make_job
+from pipelines.running import make_job, spending_together
 from pipelines.summary import summary, summary_table, total_record
 from tierloom.checkpoint import Checkpoint
 from tierloom.declaring import declared_checkpoint
 from tierloom.manifest import KEY_UNITS
 from tierloom.run_report import RunReport
+from tierloom.spending.terms import Allowance, spending_for
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Store
 from tierloom.versions import read_checkpoint, read_head
@@ -48,6 +50,7 @@ from transforms.reading.splits import Split
 @click.option("--chunk-overlap", type=click.IntRange(0), help="Tokens that such a chunk shares with the one before.")
 @field_options
 @concurrency_option
+@spending_options
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
 def command(
     store: str,
@@ -67,6 +70,7 @@ def command(
     sequence_field: str,
     deleted_field: str,
     concurrency: int,
+    allowance: Allowance,
     as_json: bool,
 ) -> None:
     """Build a second generation of STORE with another model, while the first one serves.
@@ -90,12 +94,15 @@ def command(
         read_checkpoint(opened, head.checkpoint)
     )
     refuse_unfit_sources(cuts_anew, named)
+    allowance = with_machines(allowance, options)
+    spending_for(checkpoint, allowance)
     begin_generation(opened, checkpoint, collection)
     fields = Fields(id_field, text_field, sequence_field, deleted_field)
-    job = make_job(store, COMMAND, fields, concurrency=concurrency)
-    reembedding = Reembedding(job, checkpoint.fingerprint, options)
-    parts = reembedding.from_sources(_splits(job, named)) if named else reembedding.from_texts()
-    _show(opened, checkpoint, parts, began, as_json)
+    job = make_job(store, COMMAND, fields, concurrency=concurrency, allowance=allowance)
+    with spending_together(job) as together:
+        reembedding = Reembedding(together, checkpoint.fingerprint, options)
+        parts = reembedding.from_sources(_splits(job, named)) if named else reembedding.from_texts()
+        _show(opened, checkpoint, parts, allowance, began, as_json)
 
 
 def _splits(job: Job, sources: Sequence[str]) -> Sequence[Split]:
@@ -104,8 +111,10 @@ def _splits(job: Job, sources: Sequence[str]) -> Sequence[Split]:
     return plan_splits(sources, job.fields, seen=seen).splits
 
 
-def _show(store: Store, checkpoint: Checkpoint, parts: Iterable[Part], began: float, as_json: bool) -> None:
-    """Tell of each part, and how it ended."""
+def _show(
+    store: Store, checkpoint: Checkpoint, parts: Iterable[Part], allowance: Allowance, began: float, as_json: bool
+) -> None:
+    """Tell of each part, and how it ended. Raises `CapReached` when that was at its cap."""
     done: list[Part] = []
     for part in parts:
         done.append(part)
@@ -113,10 +122,12 @@ def _show(store: Store, checkpoint: Checkpoint, parts: Iterable[Part], began: fl
     generation = read_head(store).of(checkpoint.fingerprint)
     report = RunReport(total_record([part.record for part in done], COMMAND), generation.version, bool(done))
     values = summary(report, generation, _seconds(done), time.monotonic() - began)
+    click.echo(json.dumps(values) if as_json else summary_table(values, store.url))
+    least = done[-1].ran.report.least_left if done else 0
+    onward = "What is built is published; the same command goes on with the rest"
+    raise_if_left(report.left_documents, least, report.tokens, spending_for(checkpoint, allowance), onward)
     if as_json:
-        click.echo(json.dumps(values))
         return
-    click.echo(summary_table(values, store.url))
     model = checkpoint.space.model
     click.echo(f"compare it: tierloom compare {store.url}")
     click.echo(f"serve it:   tierloom promote {store.url} {generation.version} --channel prod --checkpoint {model}")

@@ -6,14 +6,17 @@ from typing import Final
 
 import click
 
-from pipelines.commands.options import concurrency_option, delete_at_most_option, field_options
-from pipelines.running import make_job, quiet_beam
+from pipelines.beam_options import with_machines
+from pipelines.cap import raise_if_left
+from pipelines.commands.options import concurrency_option, delete_at_most_option, field_options, spending_options
+from pipelines.running import make_job, quiet_beam, spending_together
 from pipelines.streaming.live_line import LiveLine
 from pipelines.streaming.loop import Pace, StreamLoop
 from pipelines.streaming.stopping import stop_on_signals
 from pipelines.streaming.totals import Totals, totals_table
 from pipelines.unbounded import engine_options, run_unbounded
 from tierloom.errors import InputError
+from tierloom.spending.terms import Allowance
 from tierloom.stores.opening import open_store
 from transforms.reading.records import Fields
 from transforms.streams.opening import StreamOptions, open_stream, refuse_own_output
@@ -46,6 +49,7 @@ _ENGINE_SECONDS: Final = 10.0
     help="Seconds to wait for a store, a model or a broker that is out of reach.",
 )
 @concurrency_option
+@spending_options
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
 def command(
     store: str,
@@ -62,6 +66,7 @@ def command(
     once: bool,
     patience: float,
     concurrency: int,
+    allowance: Allowance,
     as_json: bool,
 ) -> None:
     """Follow SOURCE and publish its changes into STORE as they come.
@@ -79,15 +84,19 @@ def command(
         options = engine_options(beam_options)
         if once:
             raise InputError("--once is of no use to an engine: it never ends; leave out one of them")
-        job = make_job(store, "stream", fields, concurrency=concurrency)
+        allowance = with_machines(allowance, options)
+        job = make_job(store, "stream", fields, concurrency=concurrency, allowance=allowance)
         run_unbounded(job, source, options, _ENGINE_SECONDS if interval is None else interval, from_beginning)
         return
     refuse_own_output(source, open_store(store))
+    job = make_job(store, "stream", fields, concurrency=concurrency, allowance=allowance)
     pace = Pace(max_batch, _SECONDS if interval is None else interval, patience, from_beginning, once)
-    with stop_on_signals() as stop, quiet_beam(), LiveLine() as line:
+    with stop_on_signals() as stop, quiet_beam(), LiveLine() as line, spending_together(job) as together:
         stream = open_stream(source, StreamOptions(fields, line.say, delete_at_most / 100, patience, stop.is_set))
-        totals = StreamLoop(make_job(store, "stream", fields, concurrency=concurrency), stream, pace, line, stop).run()
+        totals = StreamLoop(together, stream, pace, line, stop).run()
     _show(totals, store, time.monotonic() - began, as_json)
+    onward = "The same command goes on with them; of standard input, send them again"
+    raise_if_left(totals.left_documents, totals.least_left, totals.tokens, job.spending, onward)
 
 
 def _show(totals: Totals, store: str, elapsed: float, as_json: bool) -> None:

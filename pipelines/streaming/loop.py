@@ -92,7 +92,7 @@ class StreamLoop:
             self._publish(batch)
         self._upkeep.look(published=something)
         caught_up = self._pace.once and self._has_caught_up(something)
-        return not (gathered.ended or caught_up or self._stop.is_set())
+        return not (gathered.ended or caught_up or self._totals.left_documents or self._stop.is_set())
 
     def _has_caught_up(self, something: bool) -> bool:
         """Whether nothing waits; of a source that cannot tell, whether nothing came for a while."""
@@ -107,9 +107,12 @@ class StreamLoop:
         work = partial(self._batches.publish, batch, uuid.uuid4().hex, self._move(batch))
         with said_when_slow(self._line.say):
             report: RunReport = patiently(work, self._pace.patience, self._stop, self._line.say)
+        self._totals.add(report)
+        if report.record.left_documents:
+            # What of the batch is published is known when it comes again; the source keeps all of it.
+            return
         self._positions = self._positions if batch.positions is None else batch.positions
         self._stream.published(batch)
-        self._totals.add(report)
         chunks = report.record.embedded_chunks + report.record.copied_chunks + report.record.found_chunks
         self._arrivals.add([change.arrived for change in batch.changes], chunks)
 

@@ -10,8 +10,8 @@ from tierloom.run_report import RunReport
 
 @dataclass(slots=True)
 class Totals:
-    """Sums over the versions that were published. Documents, chunks and tokens as in `tierloom.manifest.RunRecord`;
-    `latency` is that of the last minutes."""
+    """Sums over the versions that were published. Documents, chunks and tokens as in `tierloom.manifest.RunRecord`,
+    `least_left` as in `tierloom.run_report.RunReport`; `latency` is that of the last minutes."""
 
     version: int = 0
     versions: int = 0
@@ -24,6 +24,8 @@ class Totals:
     copied_chunks: int = 0
     found_chunks: int = 0
     tokens: int = 0
+    left_documents: int = 0
+    least_left: int = 0
     gate_seconds: float = 0.0
     latency: Latency | None = None
 
@@ -34,6 +36,8 @@ class Totals:
         self.versions += report.published
         self.changes += record.documents.documents_in
         self.gate_seconds += report.gate_seconds
+        self.left_documents += report.left_documents
+        self.least_left = report.least_left
         for name in _SUMMED:
             setattr(self, name, getattr(self, name) + getattr(record, name))
 
@@ -45,7 +49,16 @@ class Totals:
         return asdict(self)
 
 
-_SUMMED = ("added", "changed", "removed", "dead_letters", "embedded_chunks", "copied_chunks", "found_chunks", "tokens")
+_SUMMED = (
+    "added",
+    "changed",
+    "removed",
+    "dead_letters",
+    "embedded_chunks",
+    "copied_chunks",
+    "found_chunks",
+    "tokens",
+)
 
 
 def totals_table(totals: Totals, store: str, elapsed: float) -> str:

@@ -91,7 +91,7 @@ def _made(job: Job, chunks: Sequence[Any], told: Mapping[str, list[Any]], part: 
     letters = told.get("letters", []) + reused["letters"] + embedded["letters"]
     parts = drive(StoreLettersDoFn(job), [letters] if letters else [])[MAIN]
     receipts = written[MAIN] + reused["finished"]
-    settled = drive(SettleDoFn(job), [None], receipts, told.get("deletions", []), parts)
+    settled = drive(SettleDoFn(job), [None], receipts, told.get("deletions", []), parts, embedded["left"])
     merged = drive(MergeDoFn(job), settled[MAIN])[MAIN]
     built = drive(BuildIndexShardDoFn(job), drive(PlanIndexesDoFn(job), [None], merged)[MAIN])
     verified = drive(VerifyDoFn(job), built[MAIN])[MAIN]

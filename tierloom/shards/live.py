@@ -42,6 +42,13 @@ class LiveShard:
         other._keys, other._known_ids = self._keys, self._known_ids
         return other
 
+    def without(self, rows: NDArray[np.int64]) -> "LiveShard":
+        """As if these rows were dead too."""
+        other = self.as_stored(self.stored)
+        other._alive = self.alive.copy()
+        other._alive[rows] = False
+        return other
+
     @property
     def is_at_hand(self) -> bool:
         """Whether it is mapped here and was asked before: then threads only take longer."""

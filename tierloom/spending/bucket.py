@@ -66,7 +66,7 @@ class Bucket:
         limits = (spending.requests_per_minute, spending.tokens_per_minute)
         self._rates = {kind: Rate(limit) for kind, limit in zip(_KINDS, limits, strict=True) if limit is not None}
         self._clock = clock
-        self._shared = SharedValue(Levels, Path(spending.folder) / "rates.json" if spending.folder else None)
+        self._shared = SharedValue(Levels, _path(spending))
 
     @property
     def tokens_at_once(self) -> int | None:
@@ -131,6 +131,10 @@ class Bucket:
     @staticmethod
     def _pause(levels: Levels, until: float) -> None:
         levels.paused_until = max(levels.paused_until, until)
+
+
+def _path(spending: Spending) -> Path | None:
+    return Path(spending.folder) / f"rates-{spending.model}.json" if spending.folder else None
 
 
 def _remaining(headers: Mapping[str, str], kind: Kind) -> int | None:

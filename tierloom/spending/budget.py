@@ -15,12 +15,15 @@ from tierloom.spending.terms import Spending
 
 
 class Spent(msgspec.Struct):
-    """Tokens and picodollars that are billed, or set aside. `stretch` is how far a bill ever exceeded its bound: a
-    model that counts tokens otherwise than its checkpoint says is believed, and all bounds are stretched so."""
+    """Tokens and picodollars that are billed, or set aside.
+
+    `stretch` is, by model, how far a bill ever exceeded its bound: a model that counts tokens otherwise than its
+    checkpoint says is believed, and its bounds are stretched so.
+    """
 
     tokens: int = 0
     picodollars: int = 0
-    stretch: float = 1.0
+    stretch: dict[str, float] = {}
 
 
 class Budget:
@@ -39,7 +42,7 @@ class Budget:
     def set_aside(self, tokens: int) -> bool:
         """Count so many tokens as spent, unless a cap forbids it."""
         with self._shared.changing() as spent:
-            self._stretch = spent.stretch
+            self._stretch = spent.stretch.get(self._spending.model, 1.0)
             if allowed := self._allows(spent, tokens):
                 self._count(spent, tokens)
             return allowed
@@ -48,9 +51,8 @@ class Budget:
         """What at most `bound` tokens were expected of, and `held` were set aside for, was billed with `billed`."""
         with self._shared.changing() as spent:
             self._count(spent, billed - held)
-            if bound > 0:
-                spent.stretch = max(spent.stretch, billed / bound)
-            self._stretch = spent.stretch
+            if billed > bound * self._stretch > 0:
+                self._stretch = spent.stretch[self._spending.model] = billed / bound
 
     def spent(self) -> Spent:
         """What is billed or set aside by now, by all workers of this machine."""

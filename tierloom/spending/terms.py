@@ -35,13 +35,28 @@ class Caps:
 
 
 @dataclass(frozen=True, slots=True)
-class Spending:
-    """The caps, price and rates of one model in a run.
+class Allowance:
+    """What a user allows a run, whatever its models; rates per minute take the place of those of a checkpoint.
 
-    Rates are those of one machine: workers that share a machine share the `folder`, in which they keep what they have
-    spent; of workers that do not, each has its share of caps and rates (`shares`). Without a folder, only the threads
-    of one process know of each other.
+    On `machines` that share nothing, each has its share; None until it is known how many there are. Workers that share
+    a machine share the `folder`, in which they keep what they have spent. Without a folder, only the threads of one
+    process know of each other.
     """
+
+    caps: Caps = Caps()
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    machines: int | None = None
+    folder: str | None = None
+
+
+UNLIMITED: Final = Allowance()
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """The caps of a run, and the price and rates of one of its models, named by its checkpoint. Rates are those of one
+    machine, which has one of the `shares` of the caps."""
 
     caps: Caps = Caps()
     picodollars_per_token: int = 0
@@ -49,6 +64,7 @@ class Spending:
     tokens_per_minute: int | None = None
     shares: int = 1
     folder: str | None = None
+    model: str = ""
 
     @property
     def max_tokens(self) -> int | None:
@@ -65,20 +81,12 @@ class Spending:
         return tokens * self.picodollars_per_token / PICO
 
 
-def spending_for(
-    checkpoint: Checkpoint,
-    caps: Caps,
-    *,
-    requests_per_minute: int | None = None,
-    tokens_per_minute: int | None = None,
-    lane: Lane = "requests",
-    shares: int = 1,
-    folder: str | None = None,
-) -> Spending:
-    """How a run may spend on the model of `checkpoint`; rates that are given take the place of the checkpoint's.
+def spending_for(checkpoint: Checkpoint, allowance: Allowance, lane: Lane = "requests") -> Spending:
+    """How a run may spend on the model of `checkpoint`.
 
     Raises `InputError` for a cap in dollars on a model whose price is not declared.
     """
+    caps, shares = allowance.caps, allowance.machines or 1
     per_token = picodollars_per_token(checkpoint, lane)
     if caps.usd is not None and per_token is None:
         raise InputError(
@@ -86,15 +94,15 @@ def spending_for(
             'its checkpoint (price = { usd_per_million_tokens = ..., as_of = "YYYY-MM-DD", page = "..." }), '
             "or cap the tokens with --max-tokens"
         )
-    requests = requests_per_minute or checkpoint.limits.requests_per_minute
-    tokens = tokens_per_minute or checkpoint.limits.tokens_per_minute
+    limits = checkpoint.limits
     return Spending(
         caps=caps,
         picodollars_per_token=per_token or 0,
-        requests_per_minute=_share(requests, shares),
-        tokens_per_minute=_share(tokens, shares),
+        requests_per_minute=_share(allowance.requests_per_minute or limits.requests_per_minute, shares),
+        tokens_per_minute=_share(allowance.tokens_per_minute or limits.tokens_per_minute, shares),
         shares=shares,
-        folder=folder,
+        folder=allowance.folder,
+        model=checkpoint.fingerprint,
     )
 
 

@@ -1,4 +1,7 @@
-"""Counting documents in and out: every event ends live, superseded, deleted or dead-lettered."""
+"""Counting documents in and out: every event ends live, superseded, deleted or dead-lettered.
+
+What the cap of a run left did not come in: it comes in with the next one.
+"""
 
 from tierloom.errors import AccountingError
 from tierloom.manifest import DocumentCounts
@@ -11,7 +14,7 @@ def run_counts(outcome: Outcome, verdict: Verdict) -> DocumentCounts:
     """What became of the events that this run read. Raises `AccountingError`."""
     return _checked(
         DocumentCounts(
-            documents_in=outcome.tally.read,
+            documents_in=outcome.read,
             live=outcome.tally.unchanged + verdict.live + verdict.completed + verdict.repeated,
             superseded=_superseded(outcome, verdict),
             deleted=outcome.tally.known_deleted + verdict.known_deletions + len(verdict.deletions),
@@ -32,7 +35,7 @@ def history_counts(before: DocumentCounts, outcome: Outcome, verdict: Verdict, l
     beaten = verdict.replaced + verdict.removed + verdict.undone + letters.superseded
     return _checked(
         DocumentCounts(
-            documents_in=before.documents_in + tally.read - known - letters.closed,
+            documents_in=before.documents_in + outcome.read - known - letters.closed,
             live=before.live + verdict.live - verdict.replaced - verdict.removed,
             superseded=before.superseded + _superseded(outcome, verdict) + beaten,
             deleted=before.deleted + len(verdict.deletions) - verdict.undone,

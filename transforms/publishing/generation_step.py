@@ -97,6 +97,7 @@ class GenerationStep:
             found_chunks=settled.found,
             dead_letters=len({letter.letter_id for letter in outcome.letters}),
             tokens=settled.tokens,
+            left_documents=settled.left.documents,
         )
 
     def _added(self, head: Manifest, incoming: Sequence[LiveShard], verdict: Verdict) -> list[VectorShard]:

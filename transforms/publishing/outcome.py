@@ -1,6 +1,6 @@
 """What a run did before it met the head."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tierloom.dead_letter import UNREADABLE, DeadLetter
@@ -28,7 +28,7 @@ class Outcome:
     """What became of the events of a run in one generation.
 
     `letters` holds each dead letter as often as its document or chunk came in; `retried` are those that the run sent
-    through again; `files` those that it read to their end, or found to be no more.
+    through again; `files` those that it read to their end, or found to be no more. Made by `outcome_of`.
     """
 
     tally: Tally
@@ -40,9 +40,15 @@ class Outcome:
 
     @property
     def seen(self) -> tuple[SeenFile, ...]:
-        """The files that need not be read again: what kept one from being read may pass without changing it."""
-        unreadable = {letter.source for letter in self.letters if letter.reason == UNREADABLE}
-        return tuple(file for file in self.files if file.name not in unreadable)
+        """The files that need not be read again: what kept one from being read may pass without changing it, and what
+        the cap left of one is to come again."""
+        again = {letter.source for letter in self.letters if letter.reason == UNREADABLE} | self.settled.left.sources
+        return tuple(file for file in self.files if file.name not in again)
+
+    @property
+    def read(self) -> int:
+        """The events that came in, but for those that the cap left."""
+        return self.tally.read - self.settled.left.documents
 
     @property
     def records(self) -> frozenset[str]:
@@ -53,6 +59,27 @@ class Outcome:
     def repeated_records(self) -> int:
         """How often a record came in dead again."""
         return sum(letter.chunk is None for letter in self.letters) - len(self.records)
+
+
+def outcome_of(
+    tally: Tally,
+    settled: Settled,
+    letters: Iterable[DeadLetter],
+    retried: Iterable[DeadLetter] = (),
+    files: tuple[SeenFile, ...] = (),
+    cursor: CursorMove | None = None,
+) -> Outcome:
+    """What became of events, but for those that the cap left: letters about them stay as they are, and no cursor passes
+    them."""
+    left = settled.left
+    return Outcome(
+        tally=tally,
+        settled=settled,
+        letters=tuple(left.without(letters)),
+        retried=tuple(letter for letter in retried if not left.holds(letter)),
+        files=files,
+        cursor=None if left.documents else cursor,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from tierloom.run_report import RunReport, store_report
 from tierloom.stores.opening import open_store
 from transforms.base import open_shards
 from transforms.job import Job
+from transforms.paying import together
 from transforms.publishing.generation_step import Changed, GenerationStep, OpenGeneration, only_deletions
 from transforms.publishing.outcome import Made
 from transforms.publishing.remembering import newly_seen, remember_deletions, remember_files, with_cursor
@@ -61,6 +62,7 @@ class Publisher:
             version=head.version,
             published=published,
             gate_seconds=sum(each.gate.seconds for each in head.generations if each.gate) if published else 0.0,
+            least_left=together(made.outcome.settled.left for made in self._made.values()).least,
         )
         store_report(report, self._store)
         return report
@@ -69,6 +71,7 @@ class Publisher:
         if head.run.run == self._job.run:
             return None
         first = self._first(head)
+        self._deciding = first.checkpoint
         changes = self._changes(head, first)
         self._records = tuple(change.generation.run for change in changes)
         files = self._opened[head.checkpoint].shards.files
@@ -133,6 +136,9 @@ class Publisher:
 
     def _reached(self, generation: Manifest) -> int:
         """How far the building of a generation is after this run."""
+        if self._left_some(generation):
+            # The other one holds its text: whoever builds this one finds what it lacks.
+            return generation.reached if self._builds or generation.checkpoint == self._deciding else 0
         if not self._builds:
             behind = generation.checkpoint not in self._made and any(one.merged for one in self._made.values())
             # A run that began before the generation did brought it nothing: whoever builds it looks at all of it again.
@@ -141,6 +147,11 @@ class Publisher:
         if made and made.part and made.part.start <= generation.reached:
             return max(generation.reached, made.part.stop)
         return generation.reached
+
+    def _left_some(self, generation: Manifest) -> bool:
+        """Whether the run's cap left documents of this generation."""
+        made = self._made.get(generation.checkpoint)
+        return made is not None and made.outcome.settled.left.documents > 0
 
     def _measured(self, proposal: Manifest, head: Manifest) -> Manifest:
         """With the gate of each generation that is complete. Below its floor the one in front is not published, and

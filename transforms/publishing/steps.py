@@ -23,7 +23,8 @@ from transforms.bundle import BundleOutcome
 from transforms.elements import ShardReceipt, Tally
 from transforms.job import Job
 from transforms.merge import settle_run
-from transforms.publishing.outcome import CursorMove, Made, Outcome
+from transforms.paying import together
+from transforms.publishing.outcome import CursorMove, Made, outcome_of
 from transforms.publishing.publisher import OpenGenerations, Publisher
 from transforms.vector_chain import BundlePart
 
@@ -74,9 +75,10 @@ class PublishSteps:
         collection, columns = parts[0].collection, self._opened[checkpoint].shards.files
         letters = read_letters([stored for part in parts for stored in part.letters], columns)
         most = collection.sizes.vector_shard_rows
-        settled, tasks = settle_run(_placed(parts), deletions, letters, columns, most)
+        left = together(part.left for part in parts)
+        settled, tasks = settle_run(_placed(parts), deletions, letters, columns, most, left)
         merged = [shard for task in tasks if (shard := merge_vector_shards(task, self._store)) is not None]
-        outcome = Outcome(tally, settled, tuple(letters), files=files, cursor=cursor)
+        outcome = outcome_of(tally, settled, letters, files=files, cursor=cursor)
         return Made(checkpoint, outcome, merged, self._index_shards(collection, merged, columns))
 
     def _index_shards(

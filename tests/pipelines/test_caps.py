@@ -1,0 +1,177 @@
+"""Caps on whole runs of the command line: never passed, with an exit status of their own, and easy to go on from."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from pipelines.exit_codes import STOPPED_AT_CAP
+from tests.embedders.endpoint import Asked, Endpoint, Reply, error
+from tests.pipelines.command_line import (
+    Finished,
+    assert_whole,
+    declare,
+    head_of,
+    init,
+    live_texts,
+    ok,
+    run,
+    run_apart,
+    write_records,
+)
+from tests.pipelines.priced import priced_collection
+
+WORKERS = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
+
+
+def capped(finished: Finished) -> str:
+    """What is said of a run that stopped at its cap."""
+    assert finished.status == STOPPED_AT_CAP, finished
+    [line] = [line for line in finished.err.splitlines() if line.startswith("error: ")]
+    return line
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Forty documents in four files, each file a split of its own; a document has one to six chunks."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    drawn = random.Random(3)
+    for part in range(4):
+        records = [
+            {"id": f"d{part}{n}", "sequence": 1, "text": f"text {part} {n}. " * drawn.choice([1, 3, 20]), "n": n}
+            for n in range(10)
+        ]
+        records[0]["padding"] = "y" * (2 << 20)
+        write_records(folder / f"{part}.jsonl", records)
+    return folder
+
+
+@pytest.mark.parametrize("cap", [("--max-tokens", 1500), ("--max-usd", 0.00003)], ids=["tokens", "dollars"])
+def test_a_run_stops_before_its_cap_and_the_next_goes_on(
+    tmp_path: Path, endpoint: Endpoint, source: Path, cap: tuple[str, object]
+) -> None:
+    store = priced_collection(tmp_path / "store", endpoint)
+    total = ok(run("plan", store, "ingest", source, "--json")).json["tokens"]
+    runs, live = 0, 0
+    while (finished := run("ingest", store, source, "--json", *cap)).status:
+        said = capped(finished)
+        assert f"{cap[0]} " in said
+        assert "the same command goes on with the rest" in said
+        assert endpoint.billed_tokens <= 1500 * (runs + 1)
+        assert head_of(store).documents.live > live
+        live, runs = head_of(store).documents.live, runs + 1
+        assert_whole(store)
+    assert runs >= total // 1500
+    assert head_of(store).documents.live == 40
+    assert endpoint.billed_tokens == total
+    assert_whole(store)
+
+
+def test_a_cap_smaller_than_any_document_names_the_smallest_that_would_do(
+    tmp_path: Path, endpoint: Endpoint, source: Path
+) -> None:
+    store = priced_collection(tmp_path / "store", endpoint)
+    said = capped(run("ingest", store, source, "--max-tokens", 5))
+    assert "--max-tokens 5 is less than any of 40 documents takes, so nothing was paid for" in said
+    least = len("text 0 0. ") - 1
+    assert said.endswith(f"the smallest needs --max-tokens {least}")
+    assert endpoint.requests == 0
+    dollars = capped(run("ingest", store, source, "--max-usd", 1e-7))
+    assert dollars.endswith("the smallest needs --max-usd 0.00000018")
+    finished = run("ingest", store, source, "--max-tokens", least, "--json")
+    assert finished.status == STOPPED_AT_CAP
+    assert endpoint.billed_tokens == least
+
+
+def test_dollars_without_a_price_are_refused_before_anything_is_read(
+    tmp_path: Path, endpoint: Endpoint, source: Path
+) -> None:
+    store = tmp_path / "store"
+    init(store, declare(tmp_path, endpoint))
+    for command in (("ingest", store, source), ("stream", store, source), ("dead-letters", store, "--retry")):
+        finished = run(*command, "--max-usd", 1)
+        assert finished.error.startswith("--max-usd 1: the price of test-model is not known; declare it")
+        assert "reading" not in finished.err
+    assert endpoint.requests == 0
+
+
+def test_dollars_do_not_stop_the_embedded_model(tmp_path: Path, source: Path) -> None:
+    store = tmp_path / "store"
+    init(store, "wordllama", tiers="64")
+    assert ok(run("ingest", store, source, "--max-usd", 0.01, "--json")).json["documents"]["live"] == 40
+
+
+def test_letters_are_retried_as_far_as_the_cap_reaches(tmp_path: Path, endpoint: Endpoint) -> None:
+    store = priced_collection(tmp_path / "store", endpoint)
+    records = [{"id": f"d{n}", "sequence": 1, "text": f"text number {n}"} for n in range(4)]
+    endpoint.script = lambda asked: error(400, "no") if "hello" not in asked.inputs else None
+    ok(run("ingest", store, write_records(tmp_path / "r.jsonl", records)))
+    assert head_of(store).documents.dead_lettered == 4
+    endpoint.script, endpoint.billed_tokens = None, 0
+    capped(run("dead-letters", store, "--retry", "--max-tokens", 2 * len("text number 0")))
+    assert endpoint.billed_tokens == 2 * len("text number 0")
+    assert (head_of(store).documents.live, head_of(store).documents.dead_lettered) == (2, 2)
+    ok(run("dead-letters", store, "--retry"))
+    assert head_of(store).documents.live == 4
+    assert endpoint.billed_tokens == 4 * len("text number 0")
+    assert_whole(store)
+
+
+def test_a_stream_ends_at_its_cap_and_the_next_takes_up_what_was_left(tmp_path: Path, endpoint: Endpoint) -> None:
+    store = priced_collection(tmp_path / "store", endpoint)
+    records = [{"id": f"d{n}", "sequence": 1, "text": f"text number {n}"} for n in range(9)]
+    growing = write_records(tmp_path / "r.jsonl", records)
+    each = len("text number 0")
+    arguments = ("stream", store, growing, "--once", "--interval", 0, "--max-batch", 2, "--json")
+    finished = run(*arguments, "--max-tokens", 5 * each + 3)
+    assert "1 document left. The same command goes on with them" in capped(finished)
+    assert endpoint.billed_tokens == 5 * each
+    assert head_of(store).documents.live == 5
+    ok(run(*arguments))
+    assert head_of(store).documents.live == 9
+    assert endpoint.billed_tokens == 9 * each
+    assert_whole(store)
+
+
+class Flaky:
+    """Fails now and then, and bills some of what it fails."""
+
+    def __init__(self, endpoint: Endpoint, seed: int) -> None:
+        self._endpoint = endpoint
+        self._drawn = random.Random(seed)
+
+    def __call__(self, asked: Asked) -> Reply | None:
+        kind = self._drawn.random()
+        if kind < 0.1:
+            return error(429, "slow down", retry_after_ms="1")
+        if kind < 0.2:
+            with self._endpoint._lock:
+                self._endpoint.billed_tokens += sum(len(text.encode()) for text in asked.inputs)
+            return error(500, "after the work was done", retry_after_ms="1")
+        return None
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("seed", range(3))
+def test_two_worker_processes_do_not_pass_the_cap_together(
+    tmp_path: Path, endpoint: Endpoint, source: Path, seed: int
+) -> None:
+    store = priced_collection(tmp_path / "store", endpoint)
+    endpoint.script = Flaky(endpoint, seed)
+    finished = run_apart("ingest", store, source, "--json", "--max-tokens", 3000, *WORKERS)
+    capped(finished)
+    assert 1500 < endpoint.billed_tokens <= 3000
+    assert head_of(store).documents.adds_up
+    assert_whole(store)
+    endpoint.script = None
+    ok(run("ingest", store, source))
+    assert len({document_id for document_id, _ in live_texts(store)}) == 40
+
+
+def test_machines_share_a_cap(tmp_path: Path, endpoint: Endpoint, source: Path) -> None:
+    store = priced_collection(tmp_path / "store", endpoint)
+    capped(run("ingest", store, source, "--max-tokens", 3000, "--machines", 4))
+    assert 500 < endpoint.billed_tokens <= 750
+    refused = run("ingest", store, source, "--max-tokens", 3000, "--runner=FlinkRunner")
+    assert refused.error.startswith("--max-tokens 3000: FlinkRunner does not say over how many machines")
