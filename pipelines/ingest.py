@@ -93,7 +93,7 @@ class Ingest(beam.PTransform):
         if any(self._missing):
             told = told.and_of(self._missing_in(start))
         made = [
-            splits.pipeline | _label("publishable", job) >> Publishable(job, told.and_of(*outputs))
+            splits.pipeline | label("publishable", job) >> Publishable(job, told.and_of(*outputs))
             for job, outputs in self._shards_of(read.events, start)
         ]
         together = made | "of all generations" >> beam.Flatten()
@@ -103,19 +103,19 @@ class Ingest(beam.PTransform):
         """One fused stage: a worker takes a split from its bytes to its vector shards. Nothing may be flattened on
         the way: a runner may store whole what flows through a Flatten, and FnApiRunner does."""
         first = self._jobs[0]
-        decided = events | "compare" >> _compare(first)
-        cut = decided.changed | "chunk" >> _chunk(first)
+        decided = events | "compare" >> compare_by(first)
+        cut = decided.changed | "chunk" >> chunk_by(first)
         for job in self._jobs:
             compared, own = decided, cut
             if job is not first and self._compare_each:
-                compared = events | _label("compare", job) >> _compare(job)
-                own = compared.changed | _label("chunk", job) >> _chunk(job)
+                compared = events | label("compare", job) >> compare_by(job)
+                own = compared.changed | label("chunk", job) >> chunk_by(job)
             elif not job.cuts_like(first):
-                own = decided.changed | _label("chunk", job) >> _chunk(job)
+                own = decided.changed | label("chunk", job) >> chunk_by(job)
             chunks = own.chunks
             if own is cut and job is not first:
-                chunks = cut.chunks | _label("rephrase", job) >> beam.ParDo(RephraseDoFn(job))
-            receipts, refused, left = chunks | _label("vector shards", job) >> VectorShards(job)
+                chunks = cut.chunks | label("rephrase", job) >> beam.ParDo(RephraseDoFn(job))
+            receipts, refused, left = chunks | label("vector shards", job) >> VectorShards(job)
             told = Outputs(deletions=(decided.deletions,), letters=(own.letters,), tallies=(compared.tally,))
             outputs = [told, Outputs(receipts=(receipts,), letters=(refused,), left=(left,))]
             yield job, [*outputs, self._retried(start, job)] if job.retry else outputs
@@ -127,8 +127,8 @@ class Ingest(beam.PTransform):
 
     def _retried(self, start: Any, job: Job) -> Outputs:
         read = beam.ParDo(ReadLettersDoFn(job)).with_outputs("tally", main="chunks")
-        again = start | _label("read letters", job) >> read
-        receipts, refused, left = again.chunks | _label("vector shards of letters", job) >> VectorShards(job)
+        again = start | label("read letters", job) >> read
+        receipts, refused, left = again.chunks | label("vector shards of letters", job) >> VectorShards(job)
         return Outputs(receipts=(receipts,), letters=(refused,), left=(left,), tallies=(again.tally,))
 
 
@@ -167,14 +167,16 @@ class Publishable(beam.PTransform):
         return start | "gather" >> gather
 
 
-def _compare(job: Job) -> Any:
+def compare_by(job: Job) -> Any:
+    """EventBlock -> what is news to the job's base."""
     return beam.ParDo(CompareDoFn(job)).with_outputs("deletions", "tally", main="changed")
 
 
-def _chunk(job: Job) -> Any:
+def chunk_by(job: Job) -> Any:
+    """DocumentBlock -> ChunkBlocks, as the job's collection cuts them."""
     return beam.ParDo(ChunkDoFn(job)).with_outputs("letters", main="chunks")
 
 
-def _label(step: str, job: Job) -> str:
+def label(step: str, job: Job) -> str:
     """Steps of several generations are told apart by their checkpoints."""
     return f"{step}: {job.checkpoint.space.model} {job.fingerprint[:8]}"

@@ -16,9 +16,11 @@ _PLAIN_SECONDS = 5.0
 
 
 class ProgressDisplay:
-    """Sums the workers' progress notes in `folder` and shows them on stderr; `total` is the bytes to read."""
+    """Sums the workers' progress notes in `folder` and shows them on stderr; `total` is the bytes to read. Who only
+    plans is not `paying`."""
 
-    def __init__(self, folder: Path, total: int) -> None:
+    def __init__(self, folder: Path, total: int, paying: bool = True) -> None:
+        self._paying = paying
         self._folder = folder
         self._total = total
         self._began = time.monotonic()
@@ -44,7 +46,8 @@ class ProgressDisplay:
                 print(self._line(), file=sys.stderr, flush=True)
 
     def _line(self) -> str:
-        return progress_line(total_progress(self._folder), self._total, time.monotonic() - self._began)
+        totals, seconds = total_progress(self._folder), time.monotonic() - self._began
+        return progress_line(totals, self._total, seconds) if self._paying else plan_line(totals, self._total)
 
 
 def progress_line(totals: Counter[str], total_bytes: int, seconds: float) -> str:
@@ -61,3 +64,8 @@ def progress_line(totals: Counter[str], total_bytes: int, seconds: float) -> str
     if not (read and done):
         return f"{line}; {read:.0%} read"
     return f"{line}; of about {cut / read:,.0f}, {seconds * (cut / read / done - 1):,.0f} s left"
+
+
+def plan_line(totals: Counter[str], total_bytes: int) -> str:
+    """One line: chunks counted, and how much is read."""
+    return f"{totals['done']:,} chunks, {totals['bytes'] / max(total_bytes, 1):.0%} read"

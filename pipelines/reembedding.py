@@ -90,7 +90,7 @@ class Reembedding:
         texts = job.of(source, self._store)
 
         def make(watched: Job, pipeline: beam.Pipeline) -> None:
-            runs = pipeline | "ranges" >> beam.Create(list(enumerate(_runs_of(ranges))), reshuffle=True)
+            runs = pipeline | "ranges" >> beam.Create(list(enumerate(runs_of(ranges))), reshuffle=True)
             _ = runs | "reembed" >> Reembed(texts, watched, part)
 
         return self._part(run_watched(job, make, len(part), self._options))
@@ -118,7 +118,7 @@ def next_ranges(generation: Manifest, source: Manifest) -> list[range]:
     return key_ranges(generation.reached, source.live_chunks, chunks, sizes.small_shard_rows)
 
 
-def _runs_of(ranges: Sequence[range]) -> list[tuple[range, ...]]:
+def runs_of(ranges: Sequence[range]) -> list[tuple[range, ...]]:
     """At most so many runs of neighbours, of about one length."""
     length = -(-len(ranges) // _RUNS)
     return [tuple(ranges[at : at + length]) for at in range(0, len(ranges), length)]

@@ -69,8 +69,9 @@ def make_job(
     retry: bool = False,
     concurrency: int = 8,
     allowance: Allowance = UNLIMITED,
+    writing: bool = True,
 ) -> Job:
-    """A new run on top of the newest version.
+    """A new run on top of the newest version; one that is not `writing` leaves the store as it is.
 
     Raises `NotACollection`, `InputError` for a cap in dollars on a model without a price, or `PreconditionsIgnored`
     when two writers could not trust the store.
@@ -79,7 +80,8 @@ def make_job(
     head = read_head(opened)
     for fingerprint in head.checkpoints:
         spending_for(read_checkpoint(opened, fingerprint), allowance)
-    probe_preconditions(opened)
+    if writing:
+        probe_preconditions(opened)
     return Job(
         run=uuid.uuid4().hex,
         command=command,

@@ -119,6 +119,11 @@ def base_of(job: Job) -> Base:
     return _bases(job.store, job.fingerprint).at(version_of(job))
 
 
+def base_if_any(job: Job) -> Base | None:
+    """As `base_of`; None where the version has nothing of the job's checkpoint."""
+    return base_of(job) if job.fingerprint in version_of(job).checkpoints else None
+
+
 def retried_letters(job: Job) -> tuple[DeadLetter, ...]:
     """The letters that a run sends through again, if it is a retry: all that its base has open and hold, or name,
     what can be read."""

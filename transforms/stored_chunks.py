@@ -17,7 +17,7 @@ from tierloom.document import Chunk, Origin, document_key
 from tierloom.manifest import KEY_UNITS
 from tierloom.shards.live import LiveShard
 from tierloom.shards.text_groups import TextGroups
-from transforms.base import Base, base_of
+from transforms.base import Base, base_if_any, base_of
 from transforms.chunk import chunk_blocks
 from transforms.drafts import draft_name
 from transforms.elements import ChunkBlock, Place, Tally
@@ -47,7 +47,8 @@ class StoredDocuments:
     """What the source generation has and the target lacks. Asked for ascending keys it decodes each text once. For one
     thread."""
 
-    def __init__(self, source: Base, target: Base) -> None:
+    def __init__(self, source: Base, target: Base | None) -> None:
+        """Without a target it lacks all."""
         self._target = target
         self._shards = [(live, TextGroups(live.shard)) for live in source.shards]
         self._refused = retried_chunks(source.letters)
@@ -62,6 +63,8 @@ class StoredDocuments:
 
     def _lacking(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         """Those of documents that the target has at no such sequence: not live, not dead."""
+        if self._target is None:
+            return list(chunks)
         live = self._target.sequences({chunk.document_id for chunk in chunks})
         return [
             chunk
@@ -104,7 +107,7 @@ class StoredChunksDoFn(beam.DoFn):
         self._progress = Progress(self._job.progress)
 
     def start_bundle(self) -> None:
-        self._documents = StoredDocuments(base_of(self._source), base_of(self._job))
+        self._documents = StoredDocuments(base_of(self._source), base_if_any(self._job))
 
     def process(self, numbered: tuple[int, Sequence[range]]) -> Iterator[_Read]:
         number, ranges = numbered

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import wraps
 from typing import Any, Final
@@ -27,35 +28,69 @@ def spending_options(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def allowed(
         *arguments: Any,
+        allowance: Allowance,
         max_tokens: int | None,
         max_usd: float | None,
-        requests_per_minute: int | None,
-        tokens_per_minute: int | None,
         machines: int | None,
         **others: Any,
     ) -> None:
-        caps = Caps(max_tokens, max_usd)
-        command(*arguments, allowance=Allowance(caps, requests_per_minute, tokens_per_minute, machines), **others)
+        capped = replace(allowance, caps=Caps(max_tokens, max_usd), machines=machines)
+        command(*arguments, allowance=capped, **others)
 
     return _with_options(
-        allowed,
-        click.option("--max-tokens", type=click.IntRange(1), help="Stop before the model has billed more tokens."),
+        rate_options(allowed),
+        click.option("--max-tokens", type=click.IntRange(1), help="Stop before the model bills more tokens."),
         click.option(
             "--max-usd",
             type=click.FloatRange(0, min_open=True),
-            help="Stop before the model has cost more dollars, by the price in its checkpoint.",
-        ),
-        click.option(
-            "--requests-per-minute", type=click.IntRange(1), help="Ask no oftener; instead of the checkpoint's limit."
-        ),
-        click.option(
-            "--tokens-per-minute", type=click.IntRange(1), help="Send no more; instead of the checkpoint's limit."
+            help="Stop before the model costs more dollars, by the price in its checkpoint.",
         ),
         click.option(
             "--machines",
             type=click.IntRange(1),
-            help="Over how many machines a --runner spreads its workers: each has its share of caps and limits. "
-            " [default: what Beam's own options say]",
+            help="Over how many machines a --runner spreads its workers: each has its share of caps and limits.  "
+            "[default: what Beam's own options say]",
+        ),
+    )
+
+
+def model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The model of a second generation, and the tiers that it is served in."""
+    return _with_options(
+        command,
+        click.option("--model", required=True, help="A known model, or a TOML file that declares one."),
+        click.option(
+            "--tiers",
+            "names",
+            default="",
+            callback=lambda context, parameter, given: tier_names(context, parameter, given) if given else (),
+            help="Prefixes to serve, such as 64,128,256.  [default: those of the generation that serves]",
+        ),
+        click.option("--base-url", help="Where an OpenAI-compatible endpoint answers."),
+        click.option("--api-key-env", help="The environment variable that holds its key.  [default: OPENAI_API_KEY]"),
+        click.option("--untrained-prefixes", is_flag=True, help="Accept tiers that the model was not trained for."),
+    )
+
+
+def rate_options(command: Callable[..., None]) -> Callable[..., None]:
+    """How fast a command may ask: an `Allowance` without caps, as its argument `allowance`."""
+
+    @wraps(command)
+    def allowed(*arguments: Any, requests_per_minute: int | None, tokens_per_minute: int | None, **others: Any) -> None:
+        allowance = Allowance(Caps(), requests_per_minute, tokens_per_minute)
+        command(*arguments, allowance=allowance, **others)
+
+    return _with_options(
+        allowed,
+        click.option(
+            "--requests-per-minute",
+            type=click.IntRange(1),
+            help="Ask no more often.  [default: the limit in the checkpoint]",
+        ),
+        click.option(
+            "--tokens-per-minute",
+            type=click.IntRange(1),
+            help="Send no more tokens.  [default: the limit in the checkpoint]",
         ),
     )
 

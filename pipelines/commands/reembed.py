@@ -11,7 +11,7 @@ from index_builder.reembedding.beginning import COMMAND, begin_generation
 from index_builder.reembedding.planning import Wishes, plan_generation, refuse_unfit_sources
 from pipelines.beam_options import split_arguments, with_machines
 from pipelines.cap import raise_if_left
-from pipelines.commands.options import concurrency_option, field_options, graph_options, spending_options, tier_names
+from pipelines.commands.options import concurrency_option, field_options, graph_options, model_options, spending_options
 from pipelines.commands.tables import count
 from pipelines.reembedding import Part, Reembedding
 from pipelines.running import make_job, spending_together
@@ -34,17 +34,7 @@ from transforms.reading.splits import Split
 @click.command("reembed", context_settings={"ignore_unknown_options": True})
 @click.argument("store")
 @click.argument("sources", nargs=-1, type=click.UNPROCESSED, metavar="[SOURCE...] [BEAM OPTIONS]")
-@click.option("--model", required=True, help="A known model, or a TOML file that declares one.")
-@click.option(
-    "--tiers",
-    "names",
-    default="",
-    callback=lambda context, parameter, given: tier_names(context, parameter, given) if given else (),
-    help="Prefixes to serve, such as 64,128,256.  [default: those of the generation that serves]",
-)
-@click.option("--base-url", help="Where an OpenAI-compatible endpoint answers.")
-@click.option("--api-key-env", help="The environment variable that holds its key.  [default: OPENAI_API_KEY]")
-@click.option("--untrained-prefixes", is_flag=True, help="Accept tiers that the model was not trained for.")
+@model_options
 @graph_options
 @click.option("--chunk-tokens", type=click.IntRange(1), help="Cut documents anew, into chunks of so many tokens.")
 @click.option("--chunk-overlap", type=click.IntRange(0), help="Tokens that such a chunk shares with the one before.")

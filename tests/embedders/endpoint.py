@@ -7,7 +7,7 @@ In tests: `with Endpoint(dimensions=64) as endpoint: ... endpoint.base_url`. For
 prints its base URL on the first line and serves until its standard input closes or it is terminated.
 
 Vectors depend on the text alone and fall off in size like those of a Matryoshka model. Billed tokens are the
-bytes of the texts, so that `utf8-bytes` bounds are exact.
+bytes of the texts, so that `utf8-bytes` bounds are exact, or what a test counts.
 """
 
 import argparse
@@ -100,6 +100,7 @@ class Endpoint:
         table: int = 0,
         port: int = 0,
         recording: bool = True,
+        count: Callable[[list[str]], int] | None = None,
     ) -> None:
         self.dimensions = dimensions
         self.script = script
@@ -107,6 +108,7 @@ class Endpoint:
         self.inputs_per_request = inputs_per_request
         self.tokens_per_request = tokens_per_request
         self.recording = recording
+        self.count = count or tokens_of
         self.asked: list[Asked] = []
         self.billed: Counter[str] = Counter()
         self.billed_tokens = 0
@@ -157,7 +159,7 @@ class Endpoint:
         return self._refusal(asked) or self._proper(asked)
 
     def _refusal(self, asked: Asked) -> Reply | None:
-        inputs, tokens = len(asked.inputs), _tokens(asked.inputs)
+        inputs, tokens = len(asked.inputs), self.count(asked.inputs)
         if inputs <= self.inputs_per_request and tokens <= self.tokens_per_request and all(asked.inputs):
             return None
         message = f"{inputs} inputs of {tokens} tokens, or an empty one, are more than one request may hold"
@@ -165,7 +167,7 @@ class Endpoint:
         return error(400, message)
 
     def _proper(self, asked: Asked) -> Reply:
-        tokens = _tokens(asked.inputs)
+        tokens = self.count(asked.inputs)
         with self._lock:
             self.billed_tokens += tokens
             if self.recording:
@@ -229,7 +231,8 @@ def _encoded(vector: NDArray[np.float32]) -> bytes:
     return b64encode(vector.astype("<f4").tobytes())
 
 
-def _tokens(texts: list[str]) -> int:
+def tokens_of(texts: list[str]) -> int:
+    """The bytes of the texts."""
     return sum(len(text.encode()) for text in texts)
 
 

@@ -134,6 +134,58 @@ def test_a_stream_ends_at_its_cap_and_the_next_takes_up_what_was_left(tmp_path: 
     assert_whole(store)
 
 
+def test_a_reembedding_stops_at_its_cap_and_goes_on(tmp_path: Path, endpoint: Endpoint, source: Path) -> None:
+    store = priced_collection(tmp_path / "store", endpoint)
+    ok(run("ingest", store, source))
+    with Endpoint(dimensions=16) as other:
+        model = declare(tmp_path, other, revision="2")
+        total = ok(run("plan", store, "reembed", "--model", model, "--json")).json["tokens"]
+        refused = run("reembed", store, "--model", model, "--max-usd", 1)
+        assert "the price of test-model is not known" in refused.error
+        assert head_of(store).other is None
+        cap, runs = total // 3 + 100, 0
+        while (finished := run("reembed", store, "--model", model, "--max-tokens", cap)).status:
+            assert "the same command goes on with the rest" in capped(finished)
+            runs += 1
+            assert other.billed_tokens <= cap * runs
+            assert runs < 6
+        assert runs >= 2
+        assert other.billed_tokens == total
+        built = head_of(store).other
+        assert built is not None
+        assert built.is_complete
+        assert built.documents.live == 40
+    assert_whole(store)
+
+
+def test_what_is_left_of_one_generation_is_found_by_whoever_builds_it(
+    tmp_path: Path, endpoint: Endpoint, source: Path
+) -> None:
+    """The cap lets both generations have some of a change; the one in front takes it up, the other one is behind."""
+    store = priced_collection(tmp_path / "store", endpoint)
+    records = [{"id": f"d{n}", "sequence": 1, "text": f"text number {n}"} for n in range(4)]
+    ok(run("ingest", store, write_records(tmp_path / "r.jsonl", records)))
+    with Endpoint(dimensions=16) as other:
+        model = declare(tmp_path, other, revision="2")
+        ok(run("reembed", store, "--model", model))
+        news = write_records(tmp_path / "n.jsonl", [{"id": "e", "sequence": 1, "text": "text number 5"}])
+        said = capped(run("ingest", store, news, "--max-tokens", len("text number 5")))
+        assert other.billed_tokens + endpoint.billed_tokens == 9 * len("text number 5")
+        head = head_of(store)
+        if head.documents.live == 5:
+            assert "tierloom reembed goes on with it" in said
+            assert head.other is not None
+            assert not head.other.is_complete
+            ok(run("reembed", store, "--model", model))
+        else:
+            ok(run("ingest", store, news))
+        head = head_of(store)
+        assert head.other is not None
+        assert head.other.is_complete
+        assert head.documents.live == head.other.documents.live == 5
+        assert other.billed_tokens + endpoint.billed_tokens == 10 * len("text number 5")
+
+
 class Flaky:
     """Fails now and then, and bills some of what it fails."""
 
