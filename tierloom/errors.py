@@ -35,7 +35,9 @@ TierloomError
 ├── EmbedderError              the model could not be asked
 │   ├── EmbedderRefused        it will refuse again: wrong key, no quota, unknown model, wrong dimensions
 │   ├── FlipRefused            this process cannot embed queries for the checkpoint that a channel names now
-│   └── EmbedderUnavailable    it kept failing until the retries were used up
+│   ├── EmbedderUnavailable    it kept failing until the retries were used up
+│   ├── BatchCancelled         somebody cancelled a batch that was waited for
+│   └── BatchLost              the provider knows a batch no more, or has lost its files
 ├── CapReached                 what is left would cost more than the run may spend
 └── MissingExtra               an optional dependency that this command needs is not installed
 
@@ -185,6 +187,14 @@ class FlipRefused(EmbedderError):
 
 class EmbedderUnavailable(EmbedderError):
     """The endpoint kept failing until the retries were used up."""
+
+
+class BatchCancelled(EmbedderError):
+    """A batch was cancelled while it was waited for; what it had answered until then is kept."""
+
+
+class BatchLost(EmbedderError):
+    """The provider no longer knows a batch that was paid for, or has lost its answers. It is not sent again unasked."""
 
 
 class CapReached(TierloomError):

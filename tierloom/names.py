@@ -26,6 +26,7 @@ PROBES = "probes/"
 CUTS = "cuts/"
 GATES = "gates/"
 DRAFTS = "drafts/"
+BATCHES = "batches/"
 
 _SEGMENT = r"(?!\.)[A-Za-z0-9._-]{1,200}"
 _SAFE = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*")
@@ -104,6 +105,10 @@ def gate(digest: str) -> str:
 
 def draft(digest: str) -> str:
     return f"{DRAFTS}{digest}.json"
+
+
+def batch(digest: str) -> str:
+    return f"{BATCHES}{digest}.json"
 
 
 def is_safe(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""One request to an OpenAI-compatible `POST /embeddings`: the only module that knows the `openai` client.
+"""One request to an OpenAI-compatible `POST /embeddings`, through the `openai` client.
 
 What a provider wants beside the model and the texts is data of its checkpoint.
 
@@ -17,16 +17,11 @@ import openai
 
 from tierloom.checkpoint import Checkpoint, Endpoint, Role
 from tierloom.embedders.answers import Answer, MalformedAnswer, WrongDimensions, decode_answer, describe_body
-from tierloom.embedders.retrying import Fault, RequestFailed, retry_after
+from tierloom.embedders.retrying import Fault, RequestFailed, fault_of, retry_after
 from tierloom.errors import EmbedderRefused
 
 # Local servers that need no key still want the header.
 NO_KEY: Final = "none"
-# 401 and 403: the key; 402: the balance; 404, 405 and redirects: the address or the model.
-_JOB_STATUSES: Final = frozenset({401, 402, 403, 404, 405, 410})
-_BUSY_STATUSES: Final = frozenset({408, 409, 429})
-# https://platform.openai.com/docs/guides/error-codes: a 429 that waiting does not cure.
-_QUOTA_CODES: Final = frozenset({"insufficient_quota", "billing_not_active", "billing_hard_limit_reached"})
 # httpx's names for a connection that never came about: nothing was sent.
 _NOT_SENT: Final = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 _SHOWN: Final = 500
@@ -63,14 +58,7 @@ class OpenAIEndpoint:
             **checkpoint.endpoint.fields,
         }
         self._key = api_key(checkpoint.endpoint)
-        timeout = openai.Timeout(read_seconds, connect=connect_seconds)
-        self._client = openai.OpenAI(
-            api_key=self._key,
-            base_url=checkpoint.endpoint.base_url,
-            max_retries=0,
-            # A redirect would carry the texts to a host that nobody named.
-            http_client=openai.DefaultHttpxClient(timeout=timeout, follow_redirects=False),
-        )
+        self._client = open_client(checkpoint, self._key, connect_seconds, read_seconds)
 
     def __getstate__(self) -> object:
         raise TypeError("an endpoint holds an API key and is never pickled: open it where it is used")
@@ -92,8 +80,10 @@ class OpenAIEndpoint:
             with self._slots:
                 response = self._client.post(self._path, cast_to=openai.HttpxBinaryResponseContent, content=content)
         except openai.OpenAIError as error:
-            return self._failed(error)
-        self._told(response.response.headers)
+            if isinstance(error, openai.APIStatusError):
+                self._tell(error.response.headers)
+            return failure_of(error, self._key)
+        self._tell(response.response.headers)
         return self._decoded(response, len(inputs))
 
     def _decoded(self, response: openai.HttpxBinaryResponseContent, inputs: int) -> Answer | RequestFailed:
@@ -101,31 +91,14 @@ class OpenAIEndpoint:
             return decode_answer(response.content, inputs, self._dimensions, self._indexed)
         except MalformedAnswer as error:
             came = describe_body(response.response.headers.get("content-type", ""), response.content)
-            return RequestFailed(Fault.MALFORMED, self._redacted(f"not a usable answer ({error}): {came}"))
+            return RequestFailed(Fault.MALFORMED, redacted(f"not a usable answer ({error}): {came}", self._key))
         except WrongDimensions as error:
             return RequestFailed(Fault.WRONG_DIMENSIONS, str(error))
 
-    def _failed(self, error: openai.OpenAIError) -> RequestFailed:
-        if isinstance(error, openai.APIStatusError):
-            detail = self._redacted(f"HTTP {error.status_code}: {_message(error)}")
-            # Behind a 5xx, or a 408, a model may have done its work.
-            billed = error.status_code >= 500 or error.status_code in (200, 408)
-            return RequestFailed(_fault(error), detail, self._told(error.response.headers), billed)
-        cause = error.__cause__ or error
-        sent = type(cause).__name__ not in _NOT_SENT
-        if isinstance(error, openai.APITimeoutError):
-            return RequestFailed(Fault.TIMED_OUT, "no answer in time", billed=sent)
-        return RequestFailed(Fault.UNREACHABLE, self._redacted(f"{type(cause).__name__}: {cause}"), billed=sent)
-
-    def _told(self, headers: Mapping[str, str]) -> float | None:
-        """The seconds that an answer wants nobody to ask for."""
-        seconds = retry_after(headers)
+    def _tell(self, headers: Mapping[str, str]) -> None:
+        """Tell of an answer, and of the seconds that it wants nobody to ask for."""
         if self._heed:
-            self._heed(headers, seconds)
-        return seconds
-
-    def _redacted(self, text: str) -> str:
-        return text if self._key == NO_KEY else text.replace(self._key, "[redacted]")
+            self._heed(headers, retry_after(headers))
 
 
 def api_key(endpoint: Endpoint) -> str:
@@ -143,13 +116,36 @@ def api_key(endpoint: Endpoint) -> str:
     return key
 
 
-def _fault(error: openai.APIStatusError) -> Fault:
-    status = error.status_code
-    if status < 400 or status in _JOB_STATUSES or {error.code, error.type} & _QUOTA_CODES:
-        return Fault.REFUSED_JOB
-    if status in _BUSY_STATUSES:
-        return Fault.BUSY
-    return Fault.FAILING if status >= 500 else Fault.REFUSED_INPUT
+def open_client(checkpoint: Checkpoint, key: str, connect_seconds: float, read_seconds: float) -> openai.OpenAI:
+    """A client for where `checkpoint` is served, that asks once and follows nobody."""
+    timeout = openai.Timeout(read_seconds, connect=connect_seconds)
+    return openai.OpenAI(
+        api_key=key,
+        base_url=checkpoint.endpoint.base_url,
+        max_retries=0,
+        # A redirect would carry the texts to a host that nobody named.
+        http_client=openai.DefaultHttpxClient(timeout=timeout, follow_redirects=False),
+    )
+
+
+def failure_of(error: openai.OpenAIError, key: str) -> RequestFailed:
+    """What the client raised, without the key."""
+    if isinstance(error, openai.APIStatusError):
+        detail = redacted(f"HTTP {error.status_code}: {_message(error)}", key)
+        fault = fault_of(error.status_code, {error.code, error.type})
+        # Behind a 5xx, or a 408, a model may have done its work.
+        billed = error.status_code >= 500 or error.status_code in (200, 408)
+        return RequestFailed(fault, detail, retry_after(error.response.headers), billed)
+    cause = error.__cause__ or error
+    sent = type(cause).__name__ not in _NOT_SENT
+    if isinstance(error, openai.APITimeoutError):
+        return RequestFailed(Fault.TIMED_OUT, "no answer in time", billed=sent)
+    return RequestFailed(Fault.UNREACHABLE, redacted(f"{type(cause).__name__}: {cause}", key), billed=sent)
+
+
+def redacted(text: str, key: str) -> str:
+    """`text` without the key."""
+    return text if key == NO_KEY else text.replace(key, "[redacted]")
 
 
 def _message(error: openai.APIStatusError) -> str:

@@ -3,7 +3,7 @@
 import math
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -20,6 +20,7 @@ class Fault(StrEnum):
     TIMED_OUT = "timed-out"
     BUSY = "busy"  # 408, 409, 429
     FAILING = "failing"  # 5xx
+    EXPIRED = "expired"  # a batch ended before its turn came
     MALFORMED = "malformed"  # 200, but not an answer
     WRONG_DIMENSIONS = "wrong-dimensions"  # an answer of another model
     REFUSED_INPUT = "refused-input"  # any other 4xx
@@ -52,6 +53,22 @@ class Patience:
     total_seconds: float = 600.0
     first_wait: float = 0.5
     longest_wait: float = 60.0
+
+
+# 401 and 403: the key; 402: the balance; 404, 405 and redirects: the address or the model.
+_JOB_STATUSES = frozenset({401, 402, 403, 404, 405, 410})
+_BUSY_STATUSES = frozenset({408, 409, 429})
+# https://platform.openai.com/docs/guides/error-codes: a 429 that waiting does not cure.
+_QUOTA_CODES = frozenset({"insufficient_quota", "billing_not_active", "billing_hard_limit_reached"})
+
+
+def fault_of(status: int, codes: Collection[str | None]) -> Fault:
+    """What an HTTP status that is no success means; `codes` are the code and the type that its body names."""
+    if status < 400 or status in _JOB_STATUSES or not _QUOTA_CODES.isdisjoint(codes):
+        return Fault.REFUSED_JOB
+    if status in _BUSY_STATUSES:
+        return Fault.BUSY
+    return Fault.FAILING if status >= 500 else Fault.REFUSED_INPUT
 
 
 # An unchanged request that was refused is refused again: it is never repeated.
