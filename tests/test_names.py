@@ -19,6 +19,7 @@ _DIGEST = "0123456789abcdef" * 2
         names.dead_letters("run", _DIGEST),
         names.run("run"),
         names.probe(_DIGEST),
+        names.batch(_DIGEST),
     ],
 )
 def test_every_made_name_is_safe(name: str) -> None:

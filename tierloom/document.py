@@ -69,7 +69,12 @@ class Chunk:
     @property
     def content_hash(self) -> bytes:
         """16 bytes of BLAKE2b over the bytes sent to the model."""
-        return hashlib.blake2b(self.model_input.encode(), digest_size=CONTENT_HASH_BYTES).digest()
+        return content_hash(self.model_input)
+
+
+def content_hash(model_input: str) -> bytes:
+    """16 bytes of BLAKE2b over what the model is sent."""
+    return hashlib.blake2b(model_input.encode(), digest_size=CONTENT_HASH_BYTES).digest()
 
 
 def document_hash(document_id: str) -> bytes:

@@ -36,6 +36,7 @@ TierloomError
 │   ├── EmbedderRefused        it will refuse again: wrong key, no quota, unknown model, wrong dimensions
 │   ├── FlipRefused            this process cannot embed queries for the checkpoint that a channel names now
 │   ├── EmbedderUnavailable    it kept failing until the retries were used up
+│   ├── WaitInterrupted        somebody stopped a run that waited for batches, which are on record
 │   ├── BatchCancelled         somebody cancelled a batch that was waited for
 │   └── BatchLost              the provider knows a batch no more, or has lost its files
 ├── CapReached                 what is left would cost more than the run may spend
@@ -187,6 +188,10 @@ class FlipRefused(EmbedderError):
 
 class EmbedderUnavailable(EmbedderError):
     """The endpoint kept failing until the retries were used up."""
+
+
+class WaitInterrupted(EmbedderError):
+    """The run was stopped while it waited for batches; they are on record."""
 
 
 class BatchCancelled(EmbedderError):

@@ -10,7 +10,7 @@ parser turns each vector into a list of Python floats.
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import openai
@@ -52,11 +52,7 @@ class OpenAIEndpoint:
         self._dimensions = checkpoint.space.dimensions
         self._path, self._inputs = checkpoint.endpoint.path, checkpoint.endpoint.inputs
         self._indexed = checkpoint.endpoint.indexed
-        self._members = {
-            "model": checkpoint.space.model,
-            **checkpoint.space.fields(role),
-            **checkpoint.endpoint.fields,
-        }
+        self._members = request_members(checkpoint, role)
         self._key = api_key(checkpoint.endpoint)
         self._client = open_client(checkpoint, self._key, connect_seconds, read_seconds)
 
@@ -99,6 +95,11 @@ class OpenAIEndpoint:
         """Tell of an answer, and of the seconds that it wants nobody to ask for."""
         if self._heed:
             self._heed(headers, retry_after(headers))
+
+
+def request_members(checkpoint: Checkpoint, role: Role) -> dict[str, Any]:
+    """The members of every request in this role, but for the texts."""
+    return {"model": checkpoint.space.model, **checkpoint.space.fields(role), **checkpoint.endpoint.fields}
 
 
 def api_key(endpoint: Endpoint) -> str:

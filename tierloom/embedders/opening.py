@@ -1,7 +1,7 @@
 """From a checkpoint to the embedder that serves it."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +9,14 @@ from numpy.typing import NDArray
 from tierloom.checkpoint import Checkpoint, Role
 from tierloom.embedders.embedder import Embedder
 from tierloom.embedders.metered import Metered
-from tierloom.errors import MissingExtra, QueryError
+from tierloom.errors import CheckpointError, MissingExtra, QueryError
 from tierloom.post_processing import PostProcessed
 from tierloom.spending.account import Account
+from tierloom.stores.store import Store
+
+if TYPE_CHECKING:
+    from tierloom.embedders.batch_lane import BatchLane
+    from tierloom.embedders.submitted_batch import UnderWay
 
 _END_MARKS: Final = 4
 # Those of a server come from all of its threads.
@@ -27,7 +32,12 @@ def open_embedder(
     Its vectors have been through the declared post-processing, but for the unit norm. Raises `MissingExtra` when its
     library is not installed, `EmbedderRefused` when it cannot serve this checkpoint.
     """
-    return _post_processed(open_model(checkpoint, concurrency, role, account), checkpoint)
+    return post_processed(open_model(checkpoint, concurrency, role, account), checkpoint)
+
+
+def post_processed(embedder: Embedder, checkpoint: Checkpoint) -> Embedder:
+    """An embedder whose vectors have been through the declared post-processing, but for the unit norm."""
+    return PostProcessed(embedder) if "layer-norm" in checkpoint.space.post_processing else embedder
 
 
 def open_model(
@@ -40,12 +50,45 @@ def open_model(
     return _open_openai(checkpoint, concurrency, role, account=account)
 
 
+def open_batch_lane(
+    checkpoint: Checkpoint,
+    store: Store,
+    at_once: int,
+    before_submission: Callable[[int], None],
+    watch: Callable[["UnderWay"], None],
+) -> "BatchLane":
+    """The Batch API of `checkpoint`: see `BatchLane`. Its vectors are as the model answers them. Raises as
+    `open_embedder`."""
+    try:
+        # Late: an optional extra, and half a second to import.
+        from tierloom.embedders import batch_lane
+    except ModuleNotFoundError as error:
+        raise MissingExtra("openai", f"the model {checkpoint.space.model}") from error
+    return batch_lane.BatchLane(checkpoint, store, at_once, before_submission, watch, batch_lane.LOOKS)
+
+
+def refuse_without_batches(checkpoint: Checkpoint) -> None:
+    """Raises `CheckpointError` when the model of a checkpoint is known to have no Batch API."""
+    space, price, path = checkpoint.space, checkpoint.price, checkpoint.endpoint.path
+    if space.provider != "openai":
+        raise CheckpointError(
+            f"{space.model} of {space.provider} has no Batch API: leave out --lane batch (only provider openai has one)"
+        )
+    if path != "/embeddings":
+        raise CheckpointError(f"{space.model} is asked at {path}, and a Batch API only at /embeddings: no --lane batch")
+    if price and price.batch_usd_per_million_tokens is None:
+        raise CheckpointError(
+            f"the declared price of {space.model} has no batch_usd_per_million_tokens, so there is no Batch API: "
+            "leave out --lane batch, or declare what it costs"
+        )
+
+
 def open_query_embedder(checkpoint: Checkpoint) -> Embedder:
     """The embedder of questions, which somebody waits for: it gives up within some fifteen seconds, where a pipeline
     goes on for minutes. Raises as `open_embedder`."""
     if checkpoint.space.in_process:
         return open_embedder(checkpoint, role="queries")
-    return _post_processed(_open_openai(checkpoint, _QUERIES_AT_ONCE, "queries", impatient=True), checkpoint)
+    return post_processed(_open_openai(checkpoint, _QUERIES_AT_ONCE, "queries", impatient=True), checkpoint)
 
 
 def embed_queries(embedder: Embedder, checkpoint: Checkpoint, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -73,10 +116,6 @@ def _token_bound(text: str, checkpoint: Checkpoint) -> int:
     limits = checkpoint.limits
     most = len(text.encode(errors="replace")) + _END_MARKS
     return min(most, limits.tokens_per_input, limits.tokens_per_request)
-
-
-def _post_processed(embedder: Embedder, checkpoint: Checkpoint) -> Embedder:
-    return PostProcessed(embedder) if "layer-norm" in checkpoint.space.post_processing else embedder
 
 
 # The modules of the embedders are imported late: each is an optional extra, and takes half a second or more.

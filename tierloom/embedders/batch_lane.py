@@ -1,0 +1,273 @@
+"""Embedding through the Batch API: inputs are gathered, submitted, waited for, and collected whatever happens.
+
+Whoever wants vectors says which, gets on with other things, and asks again. An input is settled when it has its vector
+or its rejection; one whose request failed or expired is open again and has to be wanted once more.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, Literal
+
+import numpy as np
+
+from tierloom.checkpoint import Checkpoint
+from tierloom.document import content_hash
+from tierloom.embedders.batch_lines import read_line
+from tierloom.embedders.batch_pace import Looks, Queue, Rounds
+from tierloom.embedders.batch_records import BatchRecord
+from tierloom.embedders.batch_troubles import cancelled, interruptible, lost, refused, trouble_in
+from tierloom.embedders.checking import check_inputs
+from tierloom.embedders.embedder import Embedded, Rejection
+from tierloom.embedders.gathering import Gatherer, Gathering, Wanted
+from tierloom.embedders.known_batches import KnownBatches
+from tierloom.embedders.openai_batches import NotThere, Standing
+from tierloom.embedders.patient_batches import PatientBatches
+from tierloom.embedders.retrying import Patience
+from tierloom.embedders.submitted_batch import SubmittedBatch, UnderWay, under_way_of
+from tierloom.errors import EmbedderError
+from tierloom.stores.store import Store
+
+LOOKS: Final = Looks()
+_FULL_QUEUE: Final = "token_limit_exceeded"
+
+
+class BatchLane:
+    """For one thread, that wants vectors for vector shards to be. At most `at_once` batches are under way."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        store: Store,
+        at_once: int = 8,
+        before_submission: Callable[[int], None] = lambda tokens: None,
+        watch: Callable[[UnderWay], None] = lambda under_way: None,
+        looks: Looks = LOOKS,
+        patience: Patience = Patience(),  # noqa: B008 - immutable
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`before_submission` is told the tokens of each batch, at most, before anything of it is sent; what it raises
+        keeps the batch from being submitted. `watch` is told whenever something changed.
+
+        Raises `EmbedderRefused` without a usable API key, `Malformed` or `Corrupt` for a record that was edited.
+        """
+        self._checkpoint, self._store, self._clock = checkpoint, store, clock
+        self._before_submission, self._watch = before_submission, watch
+        self._api = PatientBatches(checkpoint, patience, sleep)
+        self._known = KnownBatches(store, checkpoint.fingerprint)
+        self._scratch = TemporaryDirectory(dir=store.scratch(), prefix="batches-")
+        self._folder = Path(self._scratch.name)
+        self._gatherer = Gatherer(checkpoint, self._folder)
+        self._queue = Queue(at_once, checkpoint.limits.tokens_per_request)
+        self._rounds = Rounds(looks, clock, sleep)
+        self._probe_tokens = 0
+        self._trouble: EmbedderError | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether a batch should be sent before more is wanted."""
+        return self._gatherer.full
+
+    def to_send(self, inputs: Sequence[str], token_bounds: Sequence[int]) -> dict[bytes, Wanted]:
+        """The inputs that a model may be sent, each once, by content hash."""
+        rejected = self._check(inputs, token_bounds)
+        asked = (Wanted(content_hash(inputs[at]), inputs[at], token_bounds[at]) for at in _others(inputs, rejected))
+        return {one.content: one for one in asked}
+
+    def want(self, shard: str, wanted: Iterable[Wanted]) -> None:
+        """Gather what is neither settled nor under way. The vector shard of the digest `shard` waits for all of it."""
+        wanted = list(wanted)
+        self._take_up(shard, [one.content for one in wanted])
+        anew: dict[tuple[int, bool], list[Wanted]] = {}
+        for one in wanted:
+            found = self._known.find(one.content)
+            if found.settled is None and not found.waiting and not self._gatherer.holds(one.content):
+                anew.setdefault((found.attempts + 1, found.alone), []).append(one)
+        for (attempt, alone), some in anew.items():
+            self._gatherer.add(shard, attempt, some, alone)
+
+    def standing(self, contents: Iterable[bytes]) -> Literal["settled", "waiting", "open"]:
+        """How these inputs stand: all are settled, some are still waited for, or some have to be wanted (again)."""
+        waiting = False
+        for content in contents:
+            found = self._known.find(content)
+            if found.settled is None and not found.waiting and not self._gatherer.holds(content):
+                return "open"
+            waiting |= found.settled is None
+        return "waiting" if waiting else "settled"
+
+    def send(self) -> bool:
+        """Submit one batch of what is gathered, full or not; False when there is none, or no room for it now.
+
+        Raises what `before_submission` does, `EmbedderRefused` or `EmbedderUnavailable`.
+        """
+        gathering = self._gatherer.next()
+        if gathering is None or not self._queue.has_room(self._tokens_under_way, gathering.tokens):
+            return False
+        self._submit(gathering)
+        self._gatherer.taken()
+        self._rounds.looked(anew=self._queue.moves)
+        self._tell()
+        return True
+
+    def look(self) -> bool:
+        """Whether a batch ended; they are looked at if it is time to. Raises `WaitInterrupted` on Ctrl-C."""
+        under_way = self._known.under_way
+        if not (under_way and self._rounds.due):
+            return False
+        with interruptible(len(under_way)):
+            ended = [self._look_at(batch) for batch in under_way]
+        self._rounds.looked(anew=any(ended) and self._queue.moves)
+        self._tell()
+        return any(ended)
+
+    def wait(self) -> bool:
+        """Wait until it is time to look, and look: whether a batch ended. There must be one under way.
+
+        Raises `WaitInterrupted` on Ctrl-C, which is how to stop a run that waits for a day."""
+        if not (under_way := len(self._known.under_way)):
+            raise RuntimeError("no batch is under way: nothing would ever end this wait")
+        with interruptible(under_way):
+            self._rounds.wait()
+        return self.look()
+
+    def check(self) -> None:
+        """Raise what went wrong, if anything did. Ask when what is settled was taken."""
+        if self._trouble:
+            raise self._trouble
+
+    def embed(self, inputs: Sequence[str], token_bounds: Sequence[int]) -> Embedded:
+        """See `Embedder.embed`: what became of inputs that are all settled. Probes since the last time are among the
+        tokens billed."""
+        rejected = self._check(inputs, token_bounds)
+        vectors = np.zeros((len(inputs), self._checkpoint.space.dimensions), np.float32)
+        tokens, self._probe_tokens = self._probe_tokens, 0
+        for at in _others(inputs, rejected):
+            content = content_hash(inputs[at])
+            if (batch := self._known.find(content).settled) is None:
+                raise KeyError(f"input {at} is not settled")
+            outcome = batch.outcome(batch.places[content])
+            tokens += batch.billed(batch.places[content], token_bounds[at])
+            if isinstance(outcome, Rejection):
+                rejected[at] = outcome
+            else:
+                vectors[at] = outcome
+        return Embedded(vectors, rejected, tokens)
+
+    def stored(self, shard: str) -> None:
+        """The vector shard of this digest should be in the store: batches that none waits for any more are forgotten
+        and their files removed."""
+        self._forget(self._known.stored(shard))
+
+    def finish(self) -> None:
+        """Forget the batches whose vector shards are stored by now, whoever did it."""
+        self._forget(self._known.look_again())
+
+    def close(self) -> None:
+        """Let go of connections and of what was collected. Batches under way stay on record."""
+        self._known.close()
+        self._api.close()
+        self._scratch.cleanup()
+
+    @property
+    def _tokens_under_way(self) -> list[int]:
+        return [batch.record.tokens for batch in self._known.under_way]
+
+    def _check(self, inputs: Sequence[str], token_bounds: Sequence[int]) -> dict[int, Rejection]:
+        limits = self._checkpoint.limits
+        return check_inputs(inputs, token_bounds, min(limits.tokens_per_input, limits.tokens_per_request))
+
+    def _take_up(self, shard: str, contents: Sequence[bytes]) -> None:
+        """Wait for the batches on record that have any of this."""
+        for batch in self._known.having(contents):
+            if batch.waiting is None:
+                self._known.take_up(batch, self._api.recover)
+                self._rounds.looked(anew=True)
+            if batch.waiting is not None:
+                batch.waiting.add(shard)
+
+    def _submit(self, gathering: Gathering) -> None:
+        digest = gathering.digest(self._checkpoint.fingerprint)
+        if self._is_known(digest, gathering.shards):
+            return
+        self._before_submission(gathering.tokens)
+        record = BatchRecord(
+            checkpoint=self._checkpoint.fingerprint,
+            attempt=gathering.attempt,
+            contents=b"".join(gathering.contents),
+            shards=tuple(sorted(gathering.shards)),
+            tokens=gathering.tokens,
+            planned=self._clock(),
+        )
+        batch = self._known.plan(digest, record)
+        self._known.submitted(batch, self._api.submit(gathering.path, digest, record.planned))
+
+    def _is_known(self, digest: str, shards: set[str]) -> bool:
+        """Whether another run submitted the same since this one began; then it is waited for."""
+        if (batch := self._known.read(digest)) is None:
+            return False
+        self._known.take_up(batch, self._api.recover)
+        if batch.waiting is None:
+            return False
+        batch.waiting |= shards
+        return True
+
+    def _look_at(self, batch: SubmittedBatch) -> bool:
+        """Whether the batch ended."""
+        try:
+            batch.standing = self._api.look(str(batch.record.batch))
+            if batch.standing.status == "failed":
+                self._refused(batch, batch.standing)
+            elif batch.standing.over:
+                self._collect(batch, batch.standing)
+        except NotThere as failure:
+            self._lost(batch, failure.detail)
+        return batch.ended
+
+    def _collect(self, batch: SubmittedBatch, standing: Standing) -> None:
+        batch.begin_collecting(self._folder / f"{batch.digest}.f4", self._checkpoint.space.dimensions)
+        for line in self._api.lines(standing.files, self._folder / f"{batch.digest}.jsonl"):
+            if (read := read_line(line, len(batch.places), self._checkpoint)) is not None:
+                batch.take(read)
+        batch.end(self._api.redacted)
+        self._probe_tokens += batch.probe_tokens
+        self._queue.moved()
+        self._gatherer.tokens_at_most = self._queue.tokens_at_most
+        if standing.status == "cancelled" and not batch.record.cancelled:
+            self._known.cancelled(batch)
+            self._in_trouble(cancelled(batch))
+        self._in_trouble(trouble_in(batch, self._api.who, self._api.redacted, self._known.sendings))
+
+    def _refused(self, batch: SubmittedBatch, standing: Standing) -> None:
+        """The provider did not begin with it, and bills nothing."""
+        self._api.delete([standing.file])
+        self._known.forget(batch)
+        batch.ended = True
+        if _FULL_QUEUE in standing.codes and not self._queue.stuck:
+            self._queue.refused(self._tokens_under_way, batch.record.tokens)
+            self._gatherer.tokens_at_most = self._queue.tokens_at_most
+            return
+        self._in_trouble(refused(self._api.who, standing))
+
+    def _lost(self, batch: SubmittedBatch, detail: str) -> None:
+        batch.waiting = None
+        self._in_trouble(lost(batch, self._api.who, self._store.url, detail))
+
+    def _in_trouble(self, trouble: EmbedderError | None) -> None:
+        self._trouble = self._trouble or trouble
+
+    def _forget(self, done: Sequence[SubmittedBatch]) -> None:
+        for batch in done:
+            # The record first: whoever found it without its files would believe them lost.
+            self._known.forget(batch)
+            if batch.standing:
+                self._api.delete([batch.standing.file, *batch.standing.files])
+
+    def _tell(self) -> None:
+        self._watch(under_way_of(self._known.under_way))
+
+
+def _others(inputs: Sequence[str], rejected: dict[int, Rejection]) -> list[int]:
+    return [at for at in range(len(inputs)) if at not in rejected]
