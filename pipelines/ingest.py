@@ -14,6 +14,7 @@ from transforms.chunk import ChunkDoFn
 from transforms.compare import CompareDoFn
 from transforms.dead_letters import StoreLetters
 from transforms.embed import EmbeddedBlock, EmbedDoFn
+from transforms.embed_by_batch import EmbedByBatchDoFn
 from transforms.job import Job
 from transforms.merge import MergeDoFn, SettleDoFn
 from transforms.missing import MissingDoFn
@@ -37,7 +38,8 @@ class VectorShards(beam.PTransform):
     def expand(self, chunks: Any) -> Any:
         job = self._job
         reused = chunks | "reuse" >> beam.ParDo(ReuseDoFn(job)).with_outputs("finished", "letters", main="new")
-        embed = beam.ParDo(EmbedDoFn(job)).with_output_types(EmbeddedBlock)
+        lane = EmbedByBatchDoFn if job.lane == "batch" else EmbedDoFn
+        embed = beam.ParDo(lane(job)).with_output_types(EmbeddedBlock)
         embedded = reused.new | "embed" >> embed.with_outputs("letters", "left", main="vectors")
         quantized = embedded.vectors | "quantize" >> beam.ParDo(QuantizeDoFn(job))
         written = quantized | "write vector shards" >> beam.ParDo(WriteVectorShardDoFn(job))

@@ -4,11 +4,13 @@ import sys
 import threading
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 
+from pipelines.commands.tables import count
 from transforms.progress import total_progress
 
 _TERMINAL_SECONDS = 0.25
@@ -51,7 +53,7 @@ class ProgressDisplay:
 
 
 def progress_line(totals: Counter[str], total_bytes: int, seconds: float) -> str:
-    """One line: chunks, rate, tokens paid, time left.
+    """One line: chunks, rate, tokens paid, time left; or the batches that are waited for.
 
     How many chunks there will be is estimated from the share of the bytes that is read; the time left from
     what those until now took.
@@ -59,6 +61,8 @@ def progress_line(totals: Counter[str], total_bytes: int, seconds: float) -> str
     done, cut = totals["done"], totals["cut"]
     read = totals["bytes"] / total_bytes if total_bytes else 1.0
     line = f"{done:,} chunks, {done / seconds if seconds else 0:,.0f}/s, {totals['tokens']:,} tokens paid"
+    if totals["batches"]:
+        return f"{line}; {_waited_for(totals)}"
     if read >= 1 and done >= cut:
         return f"{line}; merging and building index shards"
     if not (read and done):
@@ -69,3 +73,10 @@ def progress_line(totals: Counter[str], total_bytes: int, seconds: float) -> str
 def plan_line(totals: Counter[str], total_bytes: int) -> str:
     """One line: chunks counted, and how much is read."""
     return f"{totals['done']:,} chunks, {totals['bytes'] / max(total_bytes, 1):.0%} read"
+
+
+def _waited_for(totals: Counter[str]) -> str:
+    since = datetime.fromtimestamp(totals["batches_since"], UTC).strftime("%Y-%m-%d %H:%M")
+    batches = f"{totals['batches']:,} batch{'' if totals['batches'] == 1 else 'es'}"
+    answered = f"{totals['batch_answered']:,} of {count(totals['batch_requests'], 'request')} answered"
+    return f"{batches} under way since {since} UTC, {answered}"

@@ -21,6 +21,8 @@ from pipelines.ingest import Ingest
 from pipelines.progress_display import ProgressDisplay
 from tierloom import errors
 from tierloom.document import Deletion
+from tierloom.embedders.embedder import Lane
+from tierloom.embedders.opening import refuse_without_batches
 from tierloom.errors import TierloomError
 from tierloom.lease import Lease, this_process
 from tierloom.manifest import RunRecord
@@ -69,17 +71,20 @@ def make_job(
     retry: bool = False,
     concurrency: int = 8,
     allowance: Allowance = UNLIMITED,
+    lane: Lane = "requests",
     writing: bool = True,
 ) -> Job:
     """A new run on top of the newest version; one that is not `writing` leaves the store as it is.
 
-    Raises `NotACollection`, `InputError` for a cap in dollars on a model without a price, or `PreconditionsIgnored`
-    when two writers could not trust the store.
+    Raises `NotACollection`, `InputError` for a cap in dollars on a model without a price, `CheckpointError` when the
+    model does not have that lane, or `PreconditionsIgnored` when two writers could not trust the store.
     """
     opened = open_store(store)
     head = read_head(opened)
     for fingerprint in head.checkpoints:
         spending_for(read_checkpoint(opened, fingerprint), allowance)
+    if lane == "batch":
+        refuse_without_batches(read_checkpoint(opened, head.checkpoint))
     if writing:
         probe_preconditions(opened)
     return Job(
@@ -87,12 +92,13 @@ def make_job(
         command=command,
         store=opened.url,
         base=head.version,
-        checkpoint=read_checkpoint(opened, head.collection.checkpoint),
+        checkpoint=checkpoint,
         collection=head.collection,
         fields=fields,
         retry=retry,
         concurrency=concurrency,
         allowance=allowance,
+        lane=lane,
     )
 
 

@@ -107,9 +107,17 @@ def _letter(chunk: Chunk, rejection: Rejection) -> DeadLetter:
     )
 
 
-_Embedded: TypeAlias = (
+EmbedOutput: TypeAlias = (
     EmbeddedBlock | TaggedOutput[Literal["letters"], DeadLetter] | TaggedOutput[Literal["left"], Left]
 )
+
+
+def outputs_of(element: VectorBlock, result: EmbeddedBlock, progress: Progress) -> Iterator[EmbedOutput]:
+    """What becomes of a block: itself, and the letters it lost."""
+    progress.add(done=len(element.chunks), copied=result.block.copied, tokens=result.block.tokens)
+    yield result
+    for letter in result.letters:
+        yield TaggedOutput("letters", letter)
 
 
 class EmbedDoFn(OverlappingDoFn):
@@ -167,17 +175,14 @@ class EmbedDoFn(OverlappingDoFn):
     def work(self, element: VectorBlock) -> Callable[[], EmbeddedBlock]:
         return partial(embed_block, element, self._embedder, self._job.collection.tiers[0].dimensions)
 
-    def outputs(self, element: VectorBlock, result: EmbeddedBlock) -> Iterator[_Embedded]:
+    def outputs(self, element: VectorBlock, result: EmbeddedBlock) -> Iterator[EmbedOutput]:
         block, letters = result.block, result.letters
-        self._progress.add(done=len(element.chunks), copied=block.copied, tokens=block.tokens)
         if left := result.unpaid | self._left.intersection(map(event, element.chunks)):
             yield TaggedOutput("left", self._leaves(element, left))
             rest = without_events(element, left, self._digest)
             block = replace(without_events(block, left, self._digest), digest=rest.digest, copied=rest.copied)
             letters = tuple(letter for letter in letters if event_of(letter) not in left)
-        yield replace(result, block=block, letters=letters)
-        for letter in letters:
-            yield TaggedOutput("letters", letter)
+        yield from outputs_of(element, replace(result, block=block, letters=letters), self._progress)
 
     def teardown(self) -> None:
         self.executor.shutdown()

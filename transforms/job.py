@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from tierloom.checkpoint import Checkpoint
 from tierloom.collection import Collection
+from tierloom.embedders.embedder import Lane
 from tierloom.manifest import Manifest
 from tierloom.shards.schema import ShardSchema
 from tierloom.spending.terms import UNLIMITED, Allowance, Spending, spending_for
@@ -18,8 +19,8 @@ class Job:
     a stream, which compares with the newest there is.
 
     A `retry` sends the open dead letters of the base through again. `concurrency` bounds the requests in
-    flight of one worker, `allowance` what all of them may pay; `progress` is a local folder for progress notes, or
-    None where nobody watches.
+    flight of one worker, or the batches, `allowance` what all of them may pay; `progress` is a local folder for progress
+    notes, or None where nobody watches.
     """
 
     run: str
@@ -33,6 +34,7 @@ class Job:
     concurrency: int = 8
     allowance: Allowance = UNLIMITED
     progress: str | None = None
+    lane: Lane = "requests"
 
     @property
     def schema(self) -> ShardSchema:

@@ -8,10 +8,17 @@ import click
 
 from pipelines.beam_options import split_arguments, with_machines
 from pipelines.cap import raise_if_left
-from pipelines.commands.options import concurrency_option, delete_at_most_option, field_options, spending_options
+from pipelines.commands.options import (
+    concurrency_option,
+    delete_at_most_option,
+    field_options,
+    lane_option,
+    spending_options,
+)
 from pipelines.commands.tables import count
 from pipelines.running import Ran, Work, make_job, run
 from pipelines.summary import summary, summary_table
+from tierloom.embedders.embedder import Lane
 from tierloom.errors import InputError
 from tierloom.spending.terms import Allowance
 from tierloom.stores.opening import open_store
@@ -32,6 +39,7 @@ from transforms.reading.syncing import Sync, plan_sync, refuse_excess
 @click.option("--force", is_flag=True, help="Let a --sync delete any share.")
 @concurrency_option
 @spending_options
+@lane_option
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
 def command(
     store: str,
@@ -45,6 +53,7 @@ def command(
     force: bool,
     concurrency: int,
     allowance: Allowance,
+    lane: Lane,
     as_json: bool,
 ) -> None:
     """Embed what is new in each SOURCE and publish a new version of STORE.
@@ -59,7 +68,8 @@ def command(
         raise InputError("name at least one source: a folder, a glob or a file")
     fields = Fields(id_field, text_field, sequence_field, deleted_field)
     deed = "ingest --sync" if sync else "ingest"
-    job = make_job(store, deed, fields, concurrency=concurrency, allowance=with_machines(allowance, options))
+    allowance = with_machines(allowance, options)
+    job = make_job(store, deed, fields, concurrency=concurrency, allowance=allowance, lane=lane)
     base = base_of(job)
     plan = plan_splits(named, fields, seen=base.seen)
     click.echo(described(plan), err=True)

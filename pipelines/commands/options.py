@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import wraps
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import click
 
 from tierloom.collection import parse_tier_name
+from tierloom.embedders.embedder import Lane
 from tierloom.errors import CheckpointError
 from tierloom.spending.terms import Allowance, Caps
 
@@ -18,7 +19,15 @@ concurrency_option = click.option(
     default=8,
     show_default=True,
     type=click.IntRange(1, 1024),
-    help="Requests in flight to the model, per worker.",
+    help="Requests in flight to the model, per worker; with --lane batch, batches under way.",
+)
+
+lane_option = click.option(
+    "--lane",
+    default="requests",
+    show_default=True,
+    type=click.Choice(get_args(Lane)),
+    help="How the model is asked: request by request, or by the provider's Batch API, cheaper and within a day.",
 )
 
 

@@ -50,6 +50,7 @@ _ENGINE_SECONDS: Final = 10.0
 )
 @concurrency_option
 @spending_options
+@click.option("--lane", default="requests", hidden=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
 def command(
     store: str,
@@ -67,6 +68,7 @@ def command(
     patience: float,
     concurrency: int,
     allowance: Allowance,
+    lane: str,
     as_json: bool,
 ) -> None:
     """Follow SOURCE and publish its changes into STORE as they come.
@@ -78,6 +80,11 @@ def command(
     With a --runner of Beam's (FlinkRunner, DataflowRunner, ...), the engine follows a topic or a subscription,
     and publishes a version every --interval; see docs/clusters.md.
     """
+    if lane != "requests":
+        raise InputError(
+            f"a stream has no --lane {lane}: it publishes within seconds, and a batch may take a day; leave it out, "
+            "or ingest what the stream would bring"
+        )
     began = time.monotonic()
     fields = Fields(id_field, text_field, sequence_field, deleted_field)
     if beam_options:

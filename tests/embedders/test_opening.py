@@ -9,6 +9,7 @@ import pytest
 
 from tests.embedders.conftest import Opener, bounds, checkpoint_at, expected
 from tests.embedders.endpoint import Endpoint, error
+from tierloom.checkpoint import Endpoint as Address
 from tierloom.checkpoint import Price
 from tierloom.declaring import declared_checkpoint
 from tierloom.embedders.opening import embed_queries, open_embedder, refuse_without_batches

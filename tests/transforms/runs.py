@@ -10,6 +10,7 @@ import apache_beam as beam
 
 from pipelines.reembedding import next_ranges, texts_of
 from pipelines.running import generation_jobs, make_job
+from tests.embedders.batch_server import BatchServer
 from tests.embedders.endpoint import Asked, Endpoint, Reply, error
 from tierloom.checkpoint import Checkpoint, Limits, Space
 from tierloom.checkpoint import Endpoint as Address
@@ -125,7 +126,11 @@ class Refusing:
 
 
 def small_collection(
-    store: str, endpoint: Endpoint, block_chunks: int = 100, shard_rows: int = 1000, tiers: tuple[int, ...] = (8, 16)
+    store: str,
+    endpoint: Endpoint | BatchServer,
+    block_chunks: int = 100,
+    shard_rows: int = 1000,
+    tiers: tuple[int, ...] = (8, 16),
 ) -> Manifest:
     """A collection of a 16-dimensional model at a loopback endpoint, with chunks of one 8-byte word."""
     checkpoint = Checkpoint(
