@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "history": "Show the versions: when, by what, what changed.",
     "retention": "Show or change how long versions and deletions are kept.",
     "erase": "Remove documents from everything that is stored.",
+    "batches": "List batches that were paid for and not yet stored, or forget one.",
     "gc": "Retire old versions and remove what none of them names.",
 }
 

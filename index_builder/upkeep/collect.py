@@ -23,6 +23,10 @@ from tierloom.versions import read_head
 
 DEFAULT_GRACE: Final = timedelta(hours=24)
 
+# What is known of a batch that was paid for, for as long as the provider keeps its answers: see
+# `tierloom.embedders.openai_batches`.
+BATCH_SECONDS: Final = 30 * 86_400.0
+
 # Of these, what no version names is garbage. Channels are moved, leases end, receipts of erasures stay.
 COLLECTED: Final = (
     names.VECTOR_SHARDS,
@@ -37,6 +41,7 @@ COLLECTED: Final = (
     names.CUTS,
     names.GATES,
     names.DRAFTS,
+    names.BATCHES,
 )
 
 
@@ -114,8 +119,11 @@ def _look(store: Store, now: float, grace: timedelta) -> Garbage:
         kept.add(manifest)
     unnamed = _unnamed(store, kept)
     cutoff = min(now - grace.total_seconds(), holders.working_since)
-    report_cutoff = min(cutoff, now - head.retention.versions_seconds)
-    old = {x for x in unnamed if x.modified < (report_cutoff if x.name.startswith(names.RUNS) else cutoff)}
+    later = {
+        names.RUNS: min(cutoff, now - head.retention.versions_seconds),
+        names.BATCHES: min(cutoff, now - BATCH_SECONDS),
+    }
+    old = {x for x in unnamed if x.modified < later.get(x.name.partition("/")[0] + "/", cutoff)}
     return Garbage(
         retained=tuple(sorted(kept.versions)),
         retired=tuple(listed for version, listed in stored.items() if version not in kept.versions),

@@ -2,7 +2,7 @@
 
 Ids are in vector shards, dead letters and the ledger of files. Index shards hold codes of vectors, aliases and deletion
 bitmaps numbers of rows: the versions tell what they were made of. Of an index shard that no version names nobody can
-tell, so it is searched for the codes themselves. Tombstones hold hashes.
+tell, so it is searched for the codes themselves. Tombstones and records of batches hold hashes.
 """
 
 import time

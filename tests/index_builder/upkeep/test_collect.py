@@ -104,6 +104,16 @@ def _states(store: LocalStore) -> set[tuple[Path, int, int]]:
     return {(path, path.stat().st_ino, path.stat().st_mtime_ns) for path in store.root.rglob("*")}
 
 
+def test_what_is_known_of_a_batch_stays_as_long_as_its_answers(store: LocalStore) -> None:
+    store.create(names.batch("ab12"), b"a record")
+    age(store, 29 * DAY.total_seconds(), names.BATCHES)
+    collect(store, NO_GRACE)
+    assert store.size(names.batch("ab12")) is not None
+    age(store, DAY.total_seconds(), names.BATCHES)
+    collect(store, NO_GRACE)
+    assert_exactly(store, 0, 5, 6)
+
+
 def test_a_second_collection_finds_nothing(store: LocalStore) -> None:
     collect(store, NO_GRACE)
     assert collect(store, NO_GRACE).removed == ()
