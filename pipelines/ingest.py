@@ -38,7 +38,7 @@ class VectorShards(beam.PTransform):
     def expand(self, chunks: Any) -> Any:
         job = self._job
         reused = chunks | "reuse" >> beam.ParDo(ReuseDoFn(job)).with_outputs("finished", "letters", main="new")
-        lane = EmbedByBatchDoFn if job.lane == "batch" else EmbedDoFn
+        lane = EmbedByBatchDoFn if job.by_batches else EmbedDoFn
         embed = beam.ParDo(lane(job)).with_output_types(EmbeddedBlock)
         embedded = reused.new | "embed" >> embed.with_outputs("letters", "left", main="vectors")
         quantized = embedded.vectors | "quantize" >> beam.ParDo(QuantizeDoFn(job))

@@ -76,15 +76,16 @@ def make_job(
 ) -> Job:
     """A new run on top of the newest version; one that is not `writing` leaves the store as it is.
 
-    Raises `NotACollection`, `InputError` for a cap in dollars on a model without a price, `CheckpointError` when the
-    model does not have that lane, or `PreconditionsIgnored` when two writers could not trust the store.
+    Raises `NotACollection`, `InputError` for a cap in dollars on a model without a price, `CheckpointError` when no
+    generation's model has that lane, or `PreconditionsIgnored` when two writers could not trust the store.
     """
     opened = open_store(store)
     head = read_head(opened)
-    for fingerprint in head.checkpoints:
-        spending_for(read_checkpoint(opened, fingerprint), allowance)
+    checkpoints = [read_checkpoint(opened, fingerprint) for fingerprint in head.checkpoints]
+    for checkpoint in checkpoints:
+        spending_for(checkpoint, allowance)
     if lane == "batch":
-        refuse_without_batches(read_checkpoint(opened, head.checkpoint))
+        refuse_without_batches(checkpoints)
     if writing:
         probe_preconditions(opened)
     return Job(
@@ -92,7 +93,7 @@ def make_job(
         command=command,
         store=opened.url,
         base=head.version,
-        checkpoint=checkpoint,
+        checkpoint=checkpoints[0],
         collection=head.collection,
         fields=fields,
         retry=retry,

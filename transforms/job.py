@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from tierloom.checkpoint import Checkpoint
 from tierloom.collection import Collection
 from tierloom.embedders.embedder import Lane
+from tierloom.embedders.opening import why_no_batches
 from tierloom.manifest import Manifest
 from tierloom.shards.schema import ShardSchema
 from tierloom.spending.terms import UNLIMITED, Allowance, Spending, spending_for
@@ -19,8 +20,8 @@ class Job:
     a stream, which compares with the newest there is.
 
     A `retry` sends the open dead letters of the base through again. `concurrency` bounds the requests in
-    flight of one worker, or the batches, `allowance` what all of them may pay; `progress` is a local folder for progress
-    notes, or None where nobody watches.
+    flight of one worker, or the batches, `allowance` what all workers may pay; `progress` is a local folder for
+    progress notes, or None where nobody watches.
     """
 
     run: str
@@ -35,6 +36,11 @@ class Job:
     allowance: Allowance = UNLIMITED
     progress: str | None = None
     lane: Lane = "requests"
+
+    @property
+    def by_batches(self) -> bool:
+        """Whether its model is asked by the Batch API: that of another generation may have none."""
+        return self.lane == "batch" and why_no_batches(self.checkpoint) is None
 
     @property
     def schema(self) -> ShardSchema:

@@ -11,13 +11,22 @@ from index_builder.reembedding.beginning import COMMAND, begin_generation
 from index_builder.reembedding.planning import Wishes, plan_generation, refuse_unfit_sources
 from pipelines.beam_options import split_arguments, with_machines
 from pipelines.cap import raise_if_left
-from pipelines.commands.options import concurrency_option, field_options, graph_options, model_options, spending_options
+from pipelines.commands.options import (
+    concurrency_option,
+    field_options,
+    graph_options,
+    lane_option,
+    model_options,
+    spending_options,
+)
 from pipelines.commands.tables import count
 from pipelines.reembedding import Part, Reembedding
 from pipelines.running import make_job, spending_together
 from pipelines.summary import summary, summary_table, total_record
 from tierloom.checkpoint import Checkpoint
 from tierloom.declaring import declared_checkpoint
+from tierloom.embedders.embedder import Lane
+from tierloom.embedders.opening import refuse_without_batches
 from tierloom.manifest import KEY_UNITS
 from tierloom.run_report import RunReport
 from tierloom.spending.terms import Allowance, spending_for
@@ -41,6 +50,7 @@ from transforms.reading.splits import Split
 @field_options
 @concurrency_option
 @spending_options
+@lane_option
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
 def command(
     store: str,
@@ -61,6 +71,7 @@ def command(
     deleted_field: str,
     concurrency: int,
     allowance: Allowance,
+    lane: Lane,
     as_json: bool,
 ) -> None:
     """Build a second generation of STORE with another model, while the first one serves.
@@ -77,6 +88,8 @@ def command(
     named, options = split_arguments(sources)
     head = read_head(opened)
     checkpoint = declared_checkpoint(model, base_url, api_key_env)
+    if lane == "batch":
+        refuse_without_batches([checkpoint])
     graph = (connectivity, expansion_add, expansion_search)
     wishes = Wishes(names, untrained_prefixes, *graph, chunk_tokens, chunk_overlap)
     collection = plan_generation(head, opened, checkpoint, wishes)
@@ -88,7 +101,7 @@ def command(
     spending_for(checkpoint, allowance)
     begin_generation(opened, checkpoint, collection)
     fields = Fields(id_field, text_field, sequence_field, deleted_field)
-    job = make_job(store, COMMAND, fields, concurrency=concurrency, allowance=allowance)
+    job = make_job(store, COMMAND, fields, concurrency=concurrency, allowance=allowance, lane=lane)
     with spending_together(job) as together:
         reembedding = Reembedding(together, checkpoint.fingerprint, options)
         parts = reembedding.from_sources(_splits(job, named)) if named else reembedding.from_texts()

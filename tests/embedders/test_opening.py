@@ -75,13 +75,13 @@ def test_an_absent_library_is_named_by_its_extra(model: str, package: str, extra
 
 def test_a_model_without_a_batch_api_is_refused_for_batches() -> None:
     with pytest.raises(CheckpointError, match="of wordllama has no Batch API"):
-        refuse_without_batches(declared_checkpoint("wordllama"))
+        refuse_without_batches([declared_checkpoint("wordllama")])
     priced = msgspec.structs.replace(checkpoint_at("http://127.0.0.1:9/v1"), price=Price(0.02, "2026-01-01", "page"))
     with pytest.raises(CheckpointError, match="the declared price of test-model has no batch_usd_per_million_tokens"):
-        refuse_without_batches(priced)
+        refuse_without_batches([priced])
     elsewhere = msgspec.structs.replace(priced, endpoint=Address(path="/embed"), price=None)
     with pytest.raises(CheckpointError, match="is asked at /embed"):
-        refuse_without_batches(elsewhere)
+        refuse_without_batches([elsewhere])
     cheaper = msgspec.structs.replace(priced, price=Price(0.02, "2026-01-01", "page", 0.01))
     for fine in (cheaper, checkpoint_at("http://127.0.0.1:9/v1")):
-        refuse_without_batches(fine)
+        refuse_without_batches([priced, fine])

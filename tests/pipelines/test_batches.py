@@ -224,7 +224,25 @@ def test_a_lost_batch_is_told_and_forgotten_on_demand(server: BatchServer, store
 def test_wordllama_has_no_batches(tmp_path: Path, source: Path) -> None:
     init(tmp_path / "local", "wordllama", tiers="64")
     refused = run("ingest", tmp_path / "local", source, "--lane", "batch").error
-    assert "of wordllama has no Batch API: leave out --lane batch" in refused
+    assert "of wordllama has no Batch API: only provider openai has one; leave out --lane batch" in refused
+
+
+def test_a_second_generation_is_built_by_batches(
+    server: BatchServer, tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside one whose model is in this process, and has none."""
+    monkeypatch.setattr(gathering, "MAX_INPUTS", 1000)
+    store = tmp_path / "local"
+    init(store, "wordllama", tiers="64")
+    ok(run("ingest", store, source))
+    model = declare(tmp_path, server.base_url)
+    ok(run("reembed", store, "--model", model, "--tiers", "8,16", "--untrained-prefixes", "--lane", "batch"))
+    assert server.billed == dict.fromkeys(TEXTS, 1)
+    write_texts(source, [*TEXTS, "another"])
+    ok(run("ingest", store, source, "--lane", "batch"))
+    assert server.billed == dict.fromkeys([*TEXTS, "another"], 1)
+    assert_nothing_left(server, store)
+    assert_whole(store)
 
 
 def test_a_stream_has_no_lane(store: Path, source: Path) -> None:

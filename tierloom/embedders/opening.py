@@ -67,20 +67,23 @@ def open_batch_lane(
     return batch_lane.BatchLane(checkpoint, store, at_once, before_submission, watch, batch_lane.LOOKS)
 
 
-def refuse_without_batches(checkpoint: Checkpoint) -> None:
-    """Raises `CheckpointError` when the model of a checkpoint is known to have no Batch API."""
+def why_no_batches(checkpoint: Checkpoint) -> str | None:
+    """What is known to keep a model from a Batch API, if anything is."""
     space, price, path = checkpoint.space, checkpoint.price, checkpoint.endpoint.path
     if space.provider != "openai":
-        raise CheckpointError(
-            f"{space.model} of {space.provider} has no Batch API: leave out --lane batch (only provider openai has one)"
-        )
+        return f"{space.model} of {space.provider} has no Batch API: only provider openai has one"
     if path != "/embeddings":
-        raise CheckpointError(f"{space.model} is asked at {path}, and a Batch API only at /embeddings: no --lane batch")
+        return f"{space.model} is asked at {path}, and a Batch API only at /embeddings"
     if price and price.batch_usd_per_million_tokens is None:
-        raise CheckpointError(
-            f"the declared price of {space.model} has no batch_usd_per_million_tokens, so there is no Batch API: "
-            "leave out --lane batch, or declare what it costs"
-        )
+        return f"the declared price of {space.model} has no batch_usd_per_million_tokens, so there is no Batch API"
+    return None
+
+
+def refuse_without_batches(checkpoints: Sequence[Checkpoint]) -> None:
+    """Raises `CheckpointError` when none of these models can have a Batch API."""
+    reasons = [why_no_batches(checkpoint) for checkpoint in checkpoints]
+    if None not in reasons:
+        raise CheckpointError(f"{'; '.join(map(str, reasons))}; leave out --lane batch")
 
 
 def open_query_embedder(checkpoint: Checkpoint) -> Embedder:
