@@ -22,12 +22,15 @@ MAX_RACES = 100
 _AT_ONCE = 16
 
 
-def commit(store: Store, change: Callable[[Manifest], Manifest | None]) -> Manifest:
+def commit(
+    store: Store, change: Callable[[Manifest], Manifest | None], check: Callable[[], None] = lambda: None
+) -> Manifest:
     """Publish what `change` makes of the newest manifest; return the published manifest.
 
     `change` is given the head and answers with its successor (but for `parent`, which is set here), or None when
     there is nothing to publish: then the head is returned. It is asked again after each lost race, with the new
-    head. Raises `CommitConflict` after `MAX_RACES` of them, or when an object that the successor names is not there any
+    head. `check` is called right before a version is created, and what it raises ends the commit (`tierloom.turn`).
+    Raises `CommitConflict` after `MAX_RACES` lost races, or when an object that the successor names is not there any
     more, and whatever `checked_manifest` has against the successor.
     """
     for _ in range(MAX_RACES):
@@ -39,6 +42,7 @@ def commit(store: Store, change: Callable[[Manifest], Manifest | None]) -> Manif
             raise CommitConflict(f"version {proposal.version} proposed on top of {head.version}")
         proposal = msgspec.structs.replace(proposal, parent=head.digest())
         _claim(store, head, proposal)
+        check()
         try:
             store.create(names.manifest(proposal.version), _readable(proposal))
         except AlreadyExists:

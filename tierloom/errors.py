@@ -20,6 +20,7 @@ TierloomError
 ├── Corrupt                    stored bytes whose length or sha256 is not what the manifest says
 ├── StoreError                 the store did not do what was asked
 │   ├── NotFound               no object of that name
+│   ├── StoreUnavailable       it did not answer, or not rightly, until the retries were used up
 │   ├── AlreadyExists          create-if-absent found another object of that name
 │   ├── RevisionMismatch       compare-and-swap lost to another writer
 │   └── PreconditionsIgnored   the store accepts conditional writes and ignores the condition
@@ -28,6 +29,8 @@ TierloomError
 │   ├── ChannelMoved           another mover was first: the channel is not what was to be rolled back
 │   ├── Overtaken              another writer replaced the shards that were being rewritten
 │   └── GenerationsChanged     the collection has moved to other checkpoints since the run began
+├── TurnHeld                   another process is at the same deed; nothing was done
+├── TurnLost                   another process has taken the deed over from this one, which was stopped for too long
 ├── AccountingError            documents in and documents out do not add up; nothing was published
 ├── VerificationError          a built index shard is not what it should be; nothing was published
 │   ├── BelowFloor             a tier finds less of the exact answers than the collection's recall floor
@@ -126,6 +129,10 @@ class NotFound(StoreError):
     """No object of that name."""
 
 
+class StoreUnavailable(StoreError):
+    """The store did not answer, or not rightly, until the retries were used up: later it may."""
+
+
 class AlreadyExists(StoreError):
     """Create-if-absent found another object of that name."""
 
@@ -156,6 +163,14 @@ class Overtaken(CommitConflict):
 
 class GenerationsChanged(CommitConflict):
     """The collection has moved to other checkpoints since the run began: what it made belongs nowhere."""
+
+
+class TurnHeld(TierloomError):
+    """Another process is at the same deed on the same store; this one has done nothing."""
+
+
+class TurnLost(TierloomError):
+    """The turn was taken over, because its holder did not renew it in time: it must not publish any more."""
 
 
 class AccountingError(TierloomError):

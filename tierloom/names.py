@@ -21,6 +21,7 @@ RUNS = "runs/"
 TOMBSTONES = "tombstones/"
 SEEN_FILES = "files/"
 LEASES = "leases/"
+TURNS = "turns/"
 ERASURES = "erasures/"
 PROBES = "probes/"
 CUTS = "cuts/"
@@ -85,6 +86,10 @@ def seen_files(digest: str) -> str:
 
 def lease(lease_id: str) -> str:
     return f"{LEASES}{lease_id}.json"
+
+
+def turn(deed: str) -> str:
+    return f"{TURNS}{deed}.json"
 
 
 def erasure(run_id: str) -> str:

@@ -10,6 +10,7 @@ from tierloom.manifest import Manifest
 from tierloom.shards.schema import ShardSchema
 from tierloom.spending.terms import UNLIMITED, Allowance, Spending, spending_for
 from tierloom.stores.store import Store
+from tierloom.turn import Fence
 from tierloom.versions import read_checkpoint
 from transforms.reading.records import Fields
 
@@ -21,7 +22,7 @@ class Job:
 
     A `retry` sends the open dead letters of the base through again. `concurrency` bounds the requests in
     flight of one worker, or the batches, `allowance` what all workers may pay; `progress` is a local folder for
-    progress notes, or None where nobody watches.
+    progress notes, or None where nobody watches. With a `fence` the run publishes only while its turn lasts.
     """
 
     run: str
@@ -36,6 +37,7 @@ class Job:
     allowance: Allowance = UNLIMITED
     progress: str | None = None
     lane: Lane = "requests"
+    fence: Fence | None = None
 
     @property
     def by_batches(self) -> bool:

@@ -7,7 +7,7 @@ younger than a run that holds a lease: they may still mean to publish it.
 """
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -27,7 +27,7 @@ DEFAULT_GRACE: Final = timedelta(hours=24)
 # `tierloom.embedders.openai_batches`.
 BATCH_SECONDS: Final = 30 * 86_400.0
 
-# Of these, what no version names is garbage. Channels are moved, leases end, receipts of erasures stay.
+# Of these, what no version names is garbage. Channels are moved, leases end, turns and receipts of erasures stay.
 COLLECTED: Final = (
     names.VECTOR_SHARDS,
     names.DELETES,
@@ -76,21 +76,28 @@ class Collected:
         return sum(listed.bytes for listed in self.removed) + sum(entry.bytes for entry in self.garbage.scratch)
 
 
-def collect(store: Store, grace: timedelta = DEFAULT_GRACE, dry_run: bool = False) -> Collected:
+def collect(
+    store: Store,
+    grace: timedelta = DEFAULT_GRACE,
+    dry_run: bool = False,
+    check: Callable[[], None] = lambda: None,
+) -> Collected:
     """Retire versions by the collection's retention and remove garbage; with `dry_run` only say what would go.
 
     Safe beside every writer and reader, and beside another collection, and may be killed at any point. Without
-    a grace period it is not: then nobody else may write. Raises `NotACollection`, and `Corrupt` or `Malformed` where
+    a grace period it is not: then nobody else may write. `check` is called before each removal, and what it raises ends
+    the collection. Raises `NotACollection`, and `Corrupt` or `Malformed` where
     a version that is kept cannot be read: then nothing is removed.
     """
     garbage = _look(store, time.time(), grace)
     if dry_run:
         return Collected(garbage, garbage.going, ())
+    check()
     advance_latest(store, max(garbage.retained))
-    retired = _remove(store, garbage.retired)
+    retired = _remove(store, garbage.retired, check)
     in_use = _named_by_spared(store, garbage, retired)
     objects = [listed for listed in garbage.objects if listed.name not in in_use]
-    went = {*retired, *_remove(store, (*garbage.leases, *objects))}
+    went = {*retired, *_remove(store, (*garbage.leases, *objects), check)}
     for entry in garbage.scratch:
         remove_entry(entry)
     return Collected(
@@ -141,6 +148,10 @@ def _unnamed(store: Store, kept: Kept) -> list[Listed]:
     return [found for found in listed if found.name not in kept.names]
 
 
-def _remove(store: Store, listed: Sequence[Listed]) -> list[Listed]:
-    went = of_each(store.remove, listed)
+def _remove(store: Store, listed: Sequence[Listed], check: Callable[[], None]) -> list[Listed]:
+    def remove(one: Listed) -> bool:
+        check()
+        return store.remove(one)
+
+    went = of_each(remove, listed)
     return [one for one, gone in zip(listed, went, strict=True) if gone]

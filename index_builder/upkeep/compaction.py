@@ -49,13 +49,15 @@ def compact(
     stop: Callable[[], bool] = lambda: False,
     begins: Callable[[Round], None] = lambda _: None,
     apart: bool = True,
+    check: Callable[[], None] = lambda: None,
 ) -> Compacted:
     """Compact every generation of the newest version until nothing is due, or `rounds` were published.
 
     May run beside any writer, and may be killed at any point: each round is published by itself, and what an
     unpublished one made is garbage, or found again. `stop` is asked between merges and between builds; a round that
     is stopped is not published. `begins` is told of each round that begins. `apart` builds large index shards in
-    processes of their own; a process that does nothing else builds them as well itself.
+    processes of their own; a process that does nothing else builds them as well itself. `check` is called right before
+    a round is published; what it raises ends the compaction.
 
     Raises `NotACollection`, `StoreError`, and whatever is wrong with the shards.
     """
@@ -64,7 +66,7 @@ def compact(
         try:
             while len(done) != rounds and not stop() and (due := plan_rounds(head := read_head(store), rules)):
                 begins(due[0])
-                done.append(_carry_out(due[0], head, store, pool, stop))
+                done.append(_carry_out(due[0], head, store, pool, stop, check))
         except Stopped:
             return Compacted(tuple(done))
         except Overtaken as overtaken:
@@ -73,7 +75,12 @@ def compact(
 
 
 def _carry_out(
-    round_: Round, head: Manifest, store: Store, pool: BuildPool, stop: Callable[[], bool]
+    round_: Round,
+    head: Manifest,
+    store: Store,
+    pool: BuildPool,
+    stop: Callable[[], bool],
+    check: Callable[[], None],
 ) -> CompactedRound:
     generation = head.of(round_.checkpoint)
     try:
@@ -86,7 +93,7 @@ def _carry_out(
     # Once for the builds, which take long, so that the commit itself is short.
     replacement.on(generation)
     try:
-        version = publish_upkeep("compact", replacement.on, store, round_.checkpoint).version
+        version = publish_upkeep("compact", replacement.on, store, round_.checkpoint, check).version
     except CheckpointMismatch as error:
         raise _overtaken_or(error, round_, store) from error
     return _described(version, round_.checkpoint, merged, builds.built)

@@ -36,6 +36,7 @@ _JSON: Final = (
     names.CHECKPOINTS,
     names.RUNS,
     names.LEASES,
+    names.TURNS,
     names.ERASURES,
     names.PROBES,
     names.CUTS,

@@ -14,21 +14,30 @@ from tierloom.stores.store import Store
 
 Change = Callable[[Manifest], Manifest]
 
+Check = Callable[[], None]
 
-def publish_upkeep(command: str, change: Change, store: Store, checkpoint: str | None = None) -> Manifest:
+
+def _unchecked() -> None:
+    """Nothing is against publishing."""
+
+
+def publish_upkeep(
+    command: str, change: Change, store: Store, checkpoint: str | None = None, check: Check = _unchecked
+) -> Manifest:
     """Commit what `change` makes of one generation of the head, as a run of `command`; the published manifest.
 
     `change` is given the head with the generation of `checkpoint` (a fingerprint) in front, and so is the manifest that
     is returned; None is the one that is in front anyway. It need not state version, time and run, and is asked again
-    after each lost race (`tierloom.commit`).
+    after each lost race; `check` is called right before a version is created (`tierloom.commit`).
 
     Raises `BelowFloor` when a tier of the generation that serves does not find what it should; `CheckpointMismatch`
     when the head has nothing of the checkpoint (any more).
     """
-    return publish_change(command, lambda head: change(head.of(checkpoint)).of(head.checkpoint), store).of(checkpoint)
+    changed = publish_change(command, lambda head: change(head.of(checkpoint)).of(head.checkpoint), store, check)
+    return changed.of(checkpoint)
 
 
-def publish_change(command: str, change: Change, store: Store) -> Manifest:
+def publish_change(command: str, change: Change, store: Store, check: Check = _unchecked) -> Manifest:
     """`publish_upkeep` for what changes the generations themselves: `change` is given the head as it is."""
     record = RunRecord(run=uuid.uuid4().hex, command=command)
     gates = RecallGates(ColumnFiles(store))
@@ -39,7 +48,7 @@ def publish_change(command: str, change: Change, store: Store) -> Manifest:
         changed = gates.measured(_of_run(change(head), record), head)
         return msgspec.structs.replace(changed, version=head.version + 1, created=now(), writer=writer())
 
-    published = commit(store, successor)
+    published = commit(store, successor, check)
     other = record if published.other else None
     store_report(RunReport(record=record, other=other, version=published.version, published=True), store)
     return published

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tierloom.errors import NotFound, StoreError
+from tierloom.errors import NotFound, StoreError, StoreUnavailable
 
 _FULL: Final = "free some space there, or choose a larger disk"
 _DENIED: Final = "let this user read and write there, or choose another folder"
 _NO_LINKS: Final = "a store needs one file system with hard links; choose a folder on such a one"
+# Of file systems of the network.
+_PASSING: Final = frozenset(
+    (errno.ETIMEDOUT, errno.ESTALE, errno.EAGAIN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH)
+)
 _CURES: Final = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
@@ -28,6 +32,11 @@ _CURES: Final = {
 }
 
 
+def may_pass(error: OSError) -> bool:
+    """Whether it may succeed later, with nothing changed."""
+    return error.errno in _PASSING
+
+
 def describe(error: OSError) -> str:
     """The reason and the cure, in one line."""
     cure = _CURES.get(error.errno or 0, "see that its disk is there and whole")
@@ -42,7 +51,8 @@ def explained(path: Path) -> Iterator[None]:
     except OSError as error:
         culprit = error.filename or path
         where = f"{path}" if str(culprit) == str(path) else f"{path} (at {culprit})"
-        raise StoreError(f"{where}: {describe(error)}") from error
+        kind = StoreUnavailable if may_pass(error) else StoreError
+        raise kind(f"{where}: {describe(error)}") from error
 
 
 @contextlib.contextmanager

@@ -33,8 +33,8 @@ from requests import RequestException
 from requests.adapters import HTTPAdapter
 
 from tierloom import names
-from tierloom.errors import AlreadyExists, NotFound, RevisionMismatch, StoreError
-from tierloom.stores.gcs_failures import TRY_AGAIN, describe, status
+from tierloom.errors import AlreadyExists, NotFound, RevisionMismatch, StoreError, StoreUnavailable
+from tierloom.stores.gcs_failures import TRY_AGAIN, describe, may_pass, status
 from tierloom.stores.store import Listed, Revision
 
 # What may pass is asked again, with jitter, for this long (two minutes).
@@ -270,7 +270,7 @@ class GcsStore:
     def _verify(self, name: str, stream: BinaryIO, blob: Any) -> None:
         """The library verifies no download that it had to resume, and some it cannot."""
         if _crc32c(stream) != blob.crc32c:
-            raise StoreError(f"{self._url(name)}: the bytes that came do not have its crc32c; {TRY_AGAIN}")
+            raise StoreUnavailable(f"{self._url(name)}: the bytes that came do not have its crc32c; {TRY_AGAIN}")
 
     def _blob(self, name: str) -> Any:
         return client().bucket(self.bucket).blob(self._key(name))
@@ -348,4 +348,4 @@ def _explained(where: str) -> Iterator[None]:
     try:
         yield
     except _FAILED as error:
-        raise StoreError(f"{where}: {describe(error)}") from None
+        raise (StoreUnavailable if may_pass(error) else StoreError)(f"{where}: {describe(error)}") from None

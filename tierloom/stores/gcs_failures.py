@@ -14,6 +14,8 @@ from tierloom.stores import file_failures
 
 TRY_AGAIN: Final = "see that the network is up, and try again"
 _SIGN_IN: Final = "give this process credentials: gcloud auth application-default login, or a service account"
+# What it refuses for good.
+_LASTING: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
 _CURES: Final[dict[int, str]] = {
     HTTPStatus.UNAUTHORIZED: _SIGN_IN,
     HTTPStatus.FORBIDDEN: "grant it Storage Object User (roles/storage.objectUser) on the bucket",
@@ -28,6 +30,15 @@ def describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return file_failures.describe(error)
     return f"{_reason(error)}; {_cure(error)}"
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether it may do what it was asked later, with nothing changed."""
+    if isinstance(error, RetryError):
+        return not isinstance(error.cause, Exception) or may_pass(error.cause)
+    if isinstance(error, OSError) and error.errno:
+        return file_failures.may_pass(error)
+    return _cure(error) == TRY_AGAIN and (status(error) or 0) not in _LASTING
 
 
 def status(error: Exception) -> int | None:

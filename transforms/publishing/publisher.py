@@ -1,5 +1,6 @@
 """A run, ready to be published: it meets whatever head there is, and one manifest says what became of it."""
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from tierloom.errors import GenerationsChanged
 from tierloom.manifest import DocumentCounts, Manifest, RunRecord
 from tierloom.run_report import RunReport, store_report
 from tierloom.stores.opening import open_store
+from tierloom.turn import check_turn
 from transforms.base import open_shards
 from transforms.job import Job
 from transforms.paying import together
@@ -51,9 +53,10 @@ class Publisher:
 
         Raises `AccountingError` when documents in and out do not add up, `SourceHeld` when another stream moved the
         cursor that this one was to move, `BelowFloor` when a tier does not find what it should, `GenerationsChanged`
-        when the collection has moved to other checkpoints since: then nothing is published.
+        when the collection has moved to other checkpoints since, `TurnLost` when another process has taken the run's
+        turn: then nothing is published.
         """
-        head = commit(self._store, self._successor)
+        head = commit(self._store, self._successor, self._check_turn)
         published = head.run.run == self._job.run
         records = tuple(each.run for each in head.generations) if published else self._records
         report = RunReport(
@@ -66,6 +69,10 @@ class Publisher:
         )
         store_report(report, self._store)
         return report
+
+    def _check_turn(self) -> None:
+        if self._job.fence is not None:
+            check_turn(self._store, self._job.fence, time.time())
 
     def _successor(self, head: Manifest) -> Manifest | None:
         if head.run.run == self._job.run:
