@@ -1,14 +1,31 @@
 """The command line. Each command is imported when it is called: those that only read need no Beam."""
 
+import functools
 import importlib
 import logging
+import os
+import signal
 import sys
-from typing import Final
+import time
+from collections.abc import Callable
+from typing import Any, Final
 
 import click
 
-from pipelines.exit_codes import STOPPED_AT_CAP
-from tierloom.errors import CapReached, MissingExtra, TierloomError
+from pipelines.exit_codes import ExitCode, exit_code, signalled
+from pipelines.interrupting import Signals
+from pipelines.run_metrics import write_run_metrics
+from pipelines.telling import (
+    log_format_option,
+    say,
+    say_error,
+    say_unforeseen,
+    say_usage,
+    speaking,
+    voice,
+    wanted_format,
+)
+from tierloom.errors import MissingExtra, TierloomError
 
 # Said here, because to ask the commands themselves is to import them all.
 COMMANDS: Final = {
@@ -52,17 +69,40 @@ class _Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        try:
-            module = importlib.import_module(f"pipelines.commands.{cmd_name.replace('-', '_')}")
-        except ModuleNotFoundError as error:
-            raise MissingExtra("pipeline", f"tierloom {cmd_name} ({error.name})") from error
-        command: click.Command = module.command
-        return command
+        return _loaded(cmd_name) if cmd_name in COMMANDS else None
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@functools.cache
+def _loaded(name: str) -> click.Command:
+    """A command, with what every command has."""
+    try:
+        module = importlib.import_module(f"pipelines.commands.{name.replace('-', '_')}")
+    except ModuleNotFoundError as error:
+        raise MissingExtra("pipeline", f"tierloom {name} ({error.name})") from error
+    command: click.Command = module.command
+    if not any(param.name == "log_format" for param in command.params):
+        command.params.append(log_format_option())
+    command.callback = _told(name, command.callback)
+    return command
+
+
+def _told(name: str, callback: Callable[..., Any] | None) -> Callable[..., Any]:
+    """The work of a command, with its name and its store in each line of a structured log."""
+    assert callback is not None
+
+    @functools.wraps(callback)
+    def told(*arguments: Any, **given: Any) -> Any:
+        voice().about |= {"command": name} | ({"store": given["store"]} if "store" in given else {})
+        return callback(*arguments, **given)
+
+    return told
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    params=[log_format_option()],
+)
 @click.version_option(package_name="tierloom")
 def cli() -> None:
     """Embed a corpus once; serve it from every Matryoshka tier.
@@ -72,11 +112,50 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run a command; an error of ours is one line on stderr and exit status 1, or as in `pipelines.exit_codes`."""
+    """Run a command; an error of ours is one line on stderr, and an exit status that a scheduler can act on."""
     # Before any library is imported: several have warnings for us that no user can do anything about.
     logging.basicConfig(level=logging.ERROR)
+    began = time.monotonic()
+    with speaking(wanted_format(sys.argv[1:], os.environ)) as told:
+        status = _status()
+        # A command line that was none has not been a run.
+        if told.metrics_file is not None and "command" in told.about:
+            write_run_metrics(told.metrics_file, told.about, told.result, status, began)
+    if told.interrupted:
+        # Threads that wait for a model or a store would hold the process up.
+        sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def _status() -> int:
+    """Run a command to its end; with which status."""
+    signals = Signals()
     try:
-        cli()
-    except TierloomError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(STOPPED_AT_CAP if isinstance(error, CapReached) else 1)
+        with signals:
+            ended = cli(standalone_mode=False)
+        return ended if isinstance(ended, int) else ExitCode.DONE
+    except (Exception, SystemExit) as error:
+        if signals.received is None:
+            return _failed(error)
+        voice().interrupted = True
+        if (ended_by := voice().ended_by) is not None:
+            return _failed(ended_by)
+        say(f"ended by {signals.received.name}; what was finished stays", "interrupted", "warning")
+        return signalled(signals.received)
+
+
+def _failed(error: Exception | SystemExit) -> int:
+    """Say why a command ended, unless it has itself; with which status."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else ExitCode.FAILED
+    if isinstance(error, TierloomError):
+        say_error(error)
+        return exit_code(error)
+    if isinstance(error, click.Abort):
+        return signalled(signal.SIGINT)
+    if isinstance(error, click.ClickException):
+        say_usage(error)
+        return error.exit_code
+    say_unforeseen(error)
+    return ExitCode.FAILED

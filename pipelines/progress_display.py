@@ -1,16 +1,17 @@
-"""Progress while a run lasts: a live line on a terminal, plain lines elsewhere."""
+"""Progress while a run lasts: a live line on a terminal, plain or structured lines elsewhere."""
 
-import sys
 import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 
 from pipelines.commands.tables import count
+from pipelines.telling import is_structured, say
 from transforms.progress import total_progress
 
 _TERMINAL_SECONDS = 0.25
@@ -31,24 +32,35 @@ class ProgressDisplay:
         self._thread = threading.Thread(target=self._show, name="progress", daemon=True)
 
     def __enter__(self) -> "ProgressDisplay":
+        if is_structured():
+            self._say("started")
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
         self._thread.join()
+        if is_structured():
+            self._say("ended")
 
     def _show(self) -> None:
-        if self._console.is_terminal:
+        if self._console.is_terminal and not is_structured():
             with Live(console=self._console, auto_refresh=False, transient=True) as live:
                 while not self._stopped.wait(_TERMINAL_SECONDS):
-                    live.update(self._line(), refresh=True)
+                    live.update(self._line(*self._now()), refresh=True)
         else:
             while not self._stopped.wait(_PLAIN_SECONDS):
-                print(self._line(), file=sys.stderr, flush=True)
+                self._say("running")
 
-    def _line(self) -> str:
-        totals, seconds = total_progress(self._folder), time.monotonic() - self._began
+    def _say(self, state: str) -> None:
+        totals, seconds = self._now()
+        values: dict[str, Any] = {"seconds": round(seconds, 3), "bytes_in_all": self._total, **totals}
+        say(self._line(totals, seconds), "progress", state=state, **values)
+
+    def _now(self) -> tuple[Counter[str], float]:
+        return total_progress(self._folder), time.monotonic() - self._began
+
+    def _line(self, totals: Counter[str], seconds: float) -> str:
         return progress_line(totals, self._total, seconds) if self._paying else plan_line(totals, self._total)
 
 

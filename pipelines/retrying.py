@@ -3,11 +3,10 @@
 import time
 from collections.abc import Sequence
 
-import click
-
 from pipelines.beam_options import split_arguments, with_machines
 from pipelines.commands.ingest import show_run
 from pipelines.running import Work, make_job, run
+from pipelines.telling import say
 from tierloom.errors import InputError
 from tierloom.spending.terms import Allowance
 from transforms.base import base_of, retried_letters
@@ -26,10 +25,11 @@ def retry_letters(
     job = make_job(store, "dead-letters --retry", Fields(), retry=True, concurrency=concurrency, allowance=allowance)
     base, letters = base_of(job), retried_letters(job)
     if lost := len(base.letters) - len(letters):
-        click.echo(
+        say(
             f"{lost:,} of {len(base.letters):,} letters stay open: their sources cannot be read again, and their "
             "records were too large to be kept; send newer events of these documents",
-            err=True,
+            "retry",
+            stay_open=lost,
         )
     splits = [split_of_letter(letter, base.seen) for letter in letters if letter.chunk is None]
     show_run(run(job, Work(splits), options), job, store, time.monotonic() - began, as_json)

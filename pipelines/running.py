@@ -19,6 +19,7 @@ from apache_beam.runners.runner import PipelineResult
 from pipelines.beam_options import new_pipeline
 from pipelines.ingest import Ingest
 from pipelines.progress_display import ProgressDisplay
+from pipelines.telling import voice
 from tierloom import errors
 from tierloom.document import Deletion
 from tierloom.embedders.embedder import Lane
@@ -88,7 +89,7 @@ def make_job(
         refuse_without_batches(checkpoints)
     if writing:
         probe_preconditions(opened)
-    return Job(
+    job = Job(
         run=uuid.uuid4().hex,
         command=command,
         store=opened.url,
@@ -101,6 +102,8 @@ def make_job(
         allowance=allowance,
         lane=lane,
     )
+    voice().about["run"] = job.run
+    return job
 
 
 def generation_jobs(job: Job) -> tuple[Job, ...]:

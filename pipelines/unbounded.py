@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import Any, Final
 
 import apache_beam as beam
-import click
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterWatermark
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 
 from pipelines.beam_options import DEFAULT_RUNNER, new_pipeline, runner_of, split_arguments, with_flags
 from pipelines.running import quiet_beam, run_to_end, spending_together
+from pipelines.telling import say
 from pipelines.unbounded_sources import open_changes
 from tierloom.errors import InputError
 from tierloom.manifest import Cursor
@@ -102,7 +102,7 @@ def _follow(job: Job, source: str, options: PipelineOptions, seconds: float, fro
     taken_up = changes.take_up(cursor.positions if cursor else {})
     publish = PublishChanges(replace(job, base=None), changes.source, head.version, taken_up, seconds)
     _ = changes.read(pipeline, taken_up) | "publish changes" >> publish
-    click.echo(f"{runner_of(streaming)} follows {changes.source}{_left_by(cursor)}", err=True)
+    say(f"{runner_of(streaming)} follows {changes.source}{_left_by(cursor)}", "following", source=changes.source)
     run_to_end(pipeline)
 
 

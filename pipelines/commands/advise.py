@@ -18,6 +18,7 @@ from index_builder.probing.sizes import probed_sizes
 from index_builder.sampling import sample_live
 from pipelines.commands.advice import Advice, as_json_object, as_lines
 from pipelines.commands.options import Size, dimensions_option
+from pipelines.telling import say
 from tierloom.checkpoint import Checkpoint
 from tierloom.collection import Tier
 from tierloom.embedders.opening import embed_queries, open_embedder
@@ -132,6 +133,6 @@ def _tried(tiers: Sequence[Tier], trial: Trial, until: float) -> tuple[list[Opti
     for number, tier in enumerate(tiers):
         if number and time.monotonic() >= until:
             return options, list(tiers[number:])
-        click.echo(f"trying {number + 1} of {len(tiers)}: {tier.name}, M={tier.connectivity}", err=True)
+        say(f"trying {number + 1} of {len(tiers)}: {tier.name}, M={tier.connectivity}", "trial", tier=tier.name)
         options += try_tier(tier, trial, SHORTLISTS)
     return options, []

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import click
 import msgspec
 
+from pipelines.telling import say
 from tierloom.channel import Move, Served
 from tierloom.generations import told_checkpoint
 from tierloom.moving import Moved
@@ -33,9 +34,9 @@ def tell(moved: Moved, store: Store, as_json: bool) -> None:
     """Print what a channel is now; what should be looked at goes to stderr."""
     channel, move = moved.channel, moved.move
     for doubt in moved.doubts:
-        click.echo(f"warning: {doubt}", err=True)
+        say(f"warning: {doubt}", "doubt", "warning")
     if move and move.forced:
-        click.echo(f"warning: forced, although {move.refused_because}", err=True)
+        say(f"warning: forced, although {move.refused_because}", "forced", "warning")
     if as_json:
         said = {"channel": channel.name, "version": channel.version, "checkpoint": channel.checkpoint}
         click.echo(msgspec.json.encode(said | {"moved": move is not None, "move": move}))

@@ -1,7 +1,7 @@
 """tierloom compact: small and half-dead shards become few and whole ones."""
 
-import json
 import time
+from datetime import timedelta
 
 import click
 import msgspec
@@ -9,6 +9,9 @@ import msgspec
 from index_builder.upkeep.compaction import Compacted, compact
 from index_builder.upkeep.compaction_plan import Round, Rules
 from pipelines.commands.tables import count, size, table
+from pipelines.run_metrics import metrics_file_option
+from pipelines.telling import give_result, say
+from pipelines.turns import take_turn, wait_option
 from tierloom.manifest import Manifest
 from tierloom.stores.opening import open_store
 from tierloom.stores.probing import probe_preconditions
@@ -32,8 +35,10 @@ from tierloom.versions import read_head
     help="Rewrite a shard when more than this share of its rows is dead.",
 )
 @click.option("--rounds", type=click.IntRange(1), help="Stop after so many rounds; each publishes a version.")
+@wait_option
+@metrics_file_option
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
-def command(store: str, fan_out: int, dead_share: float, rounds: int | None, as_json: bool) -> None:
+def command(store: str, fan_out: int, dead_share: float, rounds: int | None, wait: timedelta, as_json: bool) -> None:
     """Merge the small and half-dead shards of STORE, and rebuild the index shards over them, in every generation.
 
     No model is asked. It may run beside whoever writes, and be ended at any time: each round is published by
@@ -43,15 +48,17 @@ def command(store: str, fan_out: int, dead_share: float, rounds: int | None, as_
     opened = open_store(store)
     before = read_head(opened)
     probe_preconditions(opened)
-    done = compact(opened, Rules(fan_out, dead_share), rounds=rounds, begins=_say)
+    with take_turn(opened, "compact", wait) as turn:
+        done = compact(opened, Rules(fan_out, dead_share), rounds=rounds, begins=_say, check=turn.check_now)
     values = _values(done, before, read_head(opened), time.monotonic() - began)
-    click.echo(json.dumps(values) if as_json else _told(done, values))
+    give_result(values, _told(done, values), as_json)
 
 
 def _say(begun: Round) -> None:
     """A round of large shards takes minutes."""
     shards = count(len(begun.vector_shards), "vector shard")
-    click.echo(f"compacting {shards} with {begun.live_rows:,} live rows", err=True)
+    said = f"compacting {shards} with {begun.live_rows:,} live rows"
+    say(said, "round", vector_shards=len(begun.vector_shards), live_rows=begun.live_rows)
 
 
 def _values(done: Compacted, before: Manifest, after: Manifest, elapsed: float) -> dict[str, object]:

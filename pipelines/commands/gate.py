@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 import tierloom
 from index_builder.gate.setting import documents_missing, sample_of_queries, set_gate
 from pipelines.commands.tables import count
+from pipelines.telling import say
 from tierloom.gate import Estimate, Gate, Quality
 from tierloom.generations import find_generation
 from tierloom.manifest import Manifest
@@ -67,7 +68,7 @@ def _changed(
         given = sample_of_queries(asked, _vectors(store, asked, checkpoint))
     manifest = set_gate(opened, floor, given, held_out, checkpoint)
     if queries is not None and (missing := documents_missing(asked, manifest, opened)):
-        click.echo(f"{count(len(missing), 'relevant document')} not live, such as {missing[0]}", err=True)
+        say(f"{count(len(missing), 'relevant document')} not live, such as {missing[0]}", "missing", "warning")
     return manifest
 
 

@@ -5,11 +5,13 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 import click
-import msgspec
 
 from index_builder.upkeep.collect import DEFAULT_GRACE, Collected, collect
 from pipelines.commands.options import Duration, duration
 from pipelines.commands.tables import count, size, table
+from pipelines.run_metrics import metrics_file_option
+from pipelines.telling import give_result
+from pipelines.turns import take_turn, wait_option
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Listed
 from tierloom.versions import spans
@@ -25,20 +27,23 @@ from tierloom.versions import spans
     help="Leave objects that are younger: a running job may still mean to publish them.",
 )
 @click.option("--dry-run", is_flag=True, help="Remove nothing; list what would go.")
+@wait_option
+@metrics_file_option
 @click.option("--json", "as_json", is_flag=True, help="Print what went as JSON.")
-def command(store: str, grace: timedelta, dry_run: bool, as_json: bool) -> None:
+def command(store: str, grace: timedelta, dry_run: bool, wait: timedelta, as_json: bool) -> None:
     """Retire the versions of STORE that its retention does not keep, and remove what no version names.
 
     Kept are the newest versions and the young ones (see `tierloom retention`), those that a channel names, and
     those that a reader or a job holds a lease on. It may run beside everything else.
     """
-    collected = collect(open_store(store), grace, dry_run)
-    if as_json:
-        click.echo(msgspec.json.encode(_values(collected, dry_run)))
-        return
-    for listed in collected.removed if dry_run else ():
-        click.echo(f"would remove  {listed.name}  {size(listed.bytes)}")
-    click.echo(table(_rows(collected, grace, dry_run)))
+    opened = open_store(store)
+    if dry_run:
+        collected = collect(opened, grace, dry_run=True)
+    else:
+        with take_turn(opened, "gc", wait) as turn:
+            collected = collect(opened, grace, check=turn.check)
+    going = [f"would remove  {listed.name}  {size(listed.bytes)}\n" for listed in collected.removed if dry_run]
+    give_result(_values(collected, dry_run), "".join(going) + table(_rows(collected, grace, dry_run)), as_json)
 
 
 def _rows(collected: Collected, grace: timedelta, dry_run: bool) -> list[tuple[str, str]]:

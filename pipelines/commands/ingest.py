@@ -1,8 +1,11 @@
 """tierloom ingest: documents become searchable."""
 
-import json
-import sys
+import os
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import timedelta
 
 import click
 
@@ -16,10 +19,15 @@ from pipelines.commands.options import (
     spending_options,
 )
 from pipelines.commands.tables import count
+from pipelines.run_metrics import metrics_file_option
 from pipelines.running import Ran, Work, make_job, run
 from pipelines.summary import summary, summary_table
+from pipelines.telling import give_result, say
+from pipelines.turns import take_turn, wait_option
+from tierloom.digest import bytes_digest
 from tierloom.embedders.embedder import Lane
 from tierloom.errors import InputError
+from tierloom.sealed import canonical
 from tierloom.spending.terms import Allowance
 from tierloom.stores.opening import open_store
 from tierloom.versions import read_manifest
@@ -40,6 +48,8 @@ from transforms.reading.syncing import Sync, plan_sync, refuse_excess
 @concurrency_option
 @spending_options
 @lane_option
+@wait_option
+@metrics_file_option
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
 def command(
     store: str,
@@ -54,6 +64,7 @@ def command(
     concurrency: int,
     allowance: Allowance,
     lane: Lane,
+    wait: timedelta,
     as_json: bool,
 ) -> None:
     """Embed what is new in each SOURCE and publish a new version of STORE.
@@ -66,20 +77,35 @@ def command(
     named, options = split_arguments(sources)
     if not named:
         raise InputError("name at least one source: a folder, a glob or a file")
+    if wait and not sync:
+        raise click.UsageError("--wait goes with --sync: others ingest at the same time")
     fields = Fields(id_field, text_field, sequence_field, deleted_field)
+    allowed = (1.0 if force else delete_at_most / 100) if sync else None
     deed = "ingest --sync" if sync else "ingest"
     allowance = with_machines(allowance, options)
-    job = make_job(store, deed, fields, concurrency=concurrency, allowance=allowance, lane=lane)
+    with take_turn(open_store(store), turn_to_sync(named), wait) if sync else nullcontext() as turn:
+        job = make_job(store, deed, fields, concurrency=concurrency, allowance=allowance, lane=lane)
+        ran = run(replace(job, fence=turn.fence if turn else None), _work(job, named, allowed), options)
+    show_run(ran, job, store, time.monotonic() - began, as_json)
+
+
+def turn_to_sync(sources: Sequence[str]) -> str:
+    """The deed of syncing these sources; others may be synced meanwhile."""
+    where = sorted(source if "://" in source else os.path.abspath(source) for source in sources)  # noqa: PTH100 -- a glob
+    return f"ingest-sync-{bytes_digest(canonical(where))[:12]}"
+
+
+def _work(job: Job, named: Sequence[str], delete_at_most: float | None) -> Work:
+    """What there is to read, and for a sync, which may delete such a share of the collection, to delete."""
     base = base_of(job)
-    plan = plan_splits(named, fields, seen=base.seen)
-    click.echo(described(plan), err=True)
-    work = Work(plan.splits)
-    if sync:
-        missing = plan_sync(named, plan, base.seen, base.shards, fields)
-        refuse_excess(missing, base.live_documents, 1.0 if force else delete_at_most / 100)
-        click.echo(said(missing), err=True)
-        work = Work(plan.splits, missing.deletions, missing.gone)
-    show_run(run(job, work, options), job, store, time.monotonic() - began, as_json)
+    plan = plan_splits(named, job.fields, seen=base.seen)
+    say(described(plan), "reading", files=plan.files, bytes=plan.bytes, unchanged=plan.unchanged)
+    if delete_at_most is None:
+        return Work(plan.splits)
+    missing = plan_sync(named, plan, base.seen, base.shards, job.fields)
+    refuse_excess(missing, base.live_documents, delete_at_most)
+    say(said(missing), "syncing", deletions=len(missing.deletions), files_gone=len(missing.gone))
+    return Work(plan.splits, missing.deletions, missing.gone)
 
 
 def described(plan: Plan) -> str:
@@ -103,8 +129,7 @@ def show_run(ran: Ran, job: Job, store: str, elapsed: float, as_json: bool) -> N
     report = ran.report
     manifest = read_manifest(open_store(store), report.version)
     values = summary(report, manifest, ran.seconds, elapsed)
-    click.echo(json.dumps(values) if as_json else summary_table(values, store))
-    sys.stdout.flush()
+    give_result(values, summary_table(values, store), as_json)
     onward = "What is complete is published; the same command goes on with the rest"
     if not report.record.left_documents:
         onward = "The generation beside the one in front lacks them; tierloom reembed goes on with it"

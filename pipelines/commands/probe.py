@@ -14,6 +14,7 @@ from index_builder.probing.prefixes import FEWEST_ROWS, MOST_ROWS, model_verdict
 from index_builder.probing.sizes import probed_sizes
 from pipelines.commands.options import dimensions_option
 from pipelines.commands.probing import Probed, embedded, of_collection, of_sources, stored_vectors
+from pipelines.telling import say, say_error
 from tierloom.checkpoint import Checkpoint, Role
 from tierloom.declaring import declared_checkpoint
 from tierloom.embedders.embedder import Embedder
@@ -77,7 +78,7 @@ def command(
         verdict = _probe(probed, dimensions, seed, omissions, as_json)
     except TierloomError as error:
         # Not 1, which is an answer.
-        click.echo(f"error: {error}", err=True)
+        say_error(error)
         sys.exit(_NOT_MEASURED)
     sys.exit(_STATUS[verdict])
 
@@ -101,7 +102,7 @@ def _probe(probed: Probed, dimensions: Sequence[int], seed: int, omissions: bool
     shown = _as_json if as_json else _as_text
     click.echo(shown(checkpoint, len(vectors), probes, verdict, left_out))
     if not again and (steps := declared_steps(space)):
-        click.echo(f"what leaving out {' or '.join(steps)} does is measured with --omissions", err=True)
+        say(f"what leaving out {' or '.join(steps)} does is measured with --omissions")
     return verdict
 
 
@@ -135,7 +136,7 @@ class _Asking:
 def _announce(checkpoint: Checkpoint, inputs: Sequence[str], count: int) -> None:
     """What will be paid for."""
     most = sum(len(text.encode()) for text in inputs) * count // len(inputs)
-    click.echo(f"embedding {count:,} inputs of up to {most:,} tokens with {checkpoint.space.model}", err=True)
+    say(f"embedding {count:,} inputs of up to {most:,} tokens with {checkpoint.space.model}", "embedding", inputs=count)
 
 
 def _as_json(

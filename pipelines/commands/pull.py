@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from pipelines.commands.tables import count, size, table
+from pipelines.telling import is_structured
 from tierloom import names
 from tierloom.generations import told
 from tierloom.mirroring.fetching import Progress
@@ -49,7 +50,7 @@ def command(
         _print_rollback(store, as_json)
         return
     chosen = [name.strip() for name in tiers.split(",")] if tiers is not None else None
-    shown = _show if sys.stderr.isatty() else None
+    shown = _show if sys.stderr.isatty() and not is_structured() else None
     try:
         report = pull(
             open_store(store),

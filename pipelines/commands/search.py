@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 
 import tierloom
+from pipelines.telling import say
 from tierloom import names
 from tierloom.answer import Answer, Hit
 from tierloom.generations import progress
@@ -69,7 +70,7 @@ def command(
         click.echo(json.dumps(asdict(answer), ensure_ascii=False))
         return
     click.echo("\n".join(map(_shown, range(1, len(answer) + 1), answer)) or "nothing found: the collection is empty")
-    click.echo(_served_by(answer), err=True)
+    say(_served_by(answer), "served")
 
 
 def _warn_of_building(manifest: Manifest) -> None:

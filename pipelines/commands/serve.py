@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from pipelines.telling import say, speak_json
 from tierloom.errors import InputError, MissingExtra
 from tierloom.server.hosts import is_loopback
 from tierloom.server.limits import Limits, ServerOptions
@@ -106,13 +107,15 @@ _MEMBERS: Final = {
     help="The search page shows exact answers up to so many live chunks.",
 )
 @click.option(
-    "--log-format", default="json", show_default=True, type=click.Choice(["json", "plain"]), help="Of standard error."
+    "--log-format", default="json", show_default=True, type=click.Choice(["json", "text"]), help="Of standard error."
 )
 def command(store: str, token_env: str | None, timeout: float, log_format: str, **given: Any) -> None:
     """Answer queries over HTTP from the version that a channel of STORE names, and follow it.
 
     POST /v1/search, GET /v1/version, /healthz, /readyz, /metrics; /docs describes them, / is a page to search with.
     """
+    if log_format == "json":
+        speak_json()
     limits = Limits(seconds=timeout, **{member: given.pop(name.replace("-", "_")) for name, member in _MEMBERS.items()})
     options = ServerOptions(store=store, token=_token(token_env), limits=limits, **given)
     _warn_of_strangers(options)
@@ -122,7 +125,7 @@ def command(store: str, token_env: str | None, timeout: float, log_format: str, 
         from tierloom.server.running import run_server
     except ModuleNotFoundError as error:
         raise MissingExtra("serve", f"tierloom serve ({error.name})") from error
-    set_up_logs("json" if log_format == "json" else "plain")
+    set_up_logs("json" if log_format == "json" else "text")
     run_server(options, listening=lambda url: click.echo(f"listening on {url}"))
 
 
@@ -137,7 +140,8 @@ def _token(name: str | None) -> str | None:
 
 def _warn_of_strangers(options: ServerOptions) -> None:
     if options.token is None and not is_loopback(options.host):
-        click.echo(
+        say(
             f"warning: whoever reaches {options.host} can read this collection: ask for a token with --token-env",
-            err=True,
+            "open",
+            "warning",
         )

@@ -1,7 +1,7 @@
 """tierloom stream: a source is followed, and its changes become searchable as they come."""
 
-import json
 import time
+from collections.abc import Callable
 from typing import Final
 
 import click
@@ -9,11 +9,13 @@ import click
 from pipelines.beam_options import with_machines
 from pipelines.cap import raise_if_left
 from pipelines.commands.options import concurrency_option, delete_at_most_option, field_options, spending_options
+from pipelines.run_metrics import metrics_file_option, write_run_metrics
 from pipelines.running import make_job, quiet_beam, spending_together
 from pipelines.streaming.live_line import LiveLine
 from pipelines.streaming.loop import Pace, StreamLoop
 from pipelines.streaming.stopping import stop_on_signals
 from pipelines.streaming.totals import Totals, totals_table
+from pipelines.telling import give_result, voice
 from pipelines.unbounded import engine_options, run_unbounded
 from tierloom.errors import InputError
 from tierloom.spending.terms import Allowance
@@ -23,6 +25,7 @@ from transforms.streams.opening import StreamOptions, open_stream, refuse_own_ou
 
 _SECONDS: Final = 1.0
 _ENGINE_SECONDS: Final = 10.0
+_METRICS_SECONDS: Final = 15.0
 
 
 @click.command("stream", context_settings={"ignore_unknown_options": True})
@@ -51,6 +54,7 @@ _ENGINE_SECONDS: Final = 10.0
 @concurrency_option
 @spending_options
 @click.option("--lane", default="requests", hidden=True)
+@metrics_file_option
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
 def command(
     store: str,
@@ -100,7 +104,7 @@ def command(
     pace = Pace(max_batch, _SECONDS if interval is None else interval, patience, from_beginning, once)
     with stop_on_signals() as stop, quiet_beam(), LiveLine() as line, spending_together(job) as together:
         stream = open_stream(source, StreamOptions(fields, line.say, delete_at_most / 100, patience, stop.is_set))
-        totals = StreamLoop(together, stream, pace, line, stop).run()
+        totals = StreamLoop(together, stream, pace, line, stop, watch=_metrics_of(began)).run()
     _show(totals, store, time.monotonic() - began, as_json)
     onward = "The same command goes on with them; of standard input, send them again"
     raise_if_left(totals.left_documents, totals.least_left, totals.tokens, job.spending, onward)
@@ -108,4 +112,18 @@ def command(
 
 def _show(totals: Totals, store: str, elapsed: float, as_json: bool) -> None:
     values = totals.as_json() | {"elapsed_seconds": round(elapsed, 3)}
-    click.echo(json.dumps(values) if as_json else totals_table(totals, store, elapsed))
+    give_result(values, totals_table(totals, store, elapsed), as_json)
+
+
+def _metrics_of(began: float) -> Callable[[Totals], None]:
+    """What keeps the metrics file young while a stream lives."""
+    written = 0.0
+
+    def write(totals: Totals) -> None:
+        nonlocal written
+        path, now = voice().metrics_file, time.monotonic()
+        if path is not None and now - written >= _METRICS_SECONDS:
+            write_run_metrics(path, voice().about, totals.as_json(), None, began)
+            written = now
+
+    return write

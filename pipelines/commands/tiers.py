@@ -9,6 +9,7 @@ from index_builder.upkeep.tiers import AddedTiers, add_tiers, drop_tiers, refuse
 from pipelines.commands.generation_option import checkpoint_option, generation_named
 from pipelines.commands.options import graph_options, tier_names
 from pipelines.commands.tables import count, size, table
+from pipelines.telling import say
 from tierloom.collection import Tier, plan_tiers
 from tierloom.stores.opening import open_store
 from tierloom.stores.probing import probe_preconditions
@@ -51,7 +52,7 @@ def add(
     tiers = plan_tiers(checkpoint, names, untrained, connectivity, expansion_add, expansion_search)
     refuse_unfit_tiers(head.collection, tiers)
     rows = sum(shard.rows for shard in head.vector_shards)
-    click.echo(f"building {count(len(tiers), 'tier')} over {rows:,} rows", err=True)
+    say(f"building {count(len(tiers), 'tier')} over {rows:,} rows", "building", tiers=len(tiers), rows=rows)
     added = add_tiers(opened, tiers, untrained_prefixes, checkpoint=head.checkpoint)
     click.echo(table([*_held(added, tiers), ("time", f"{time.monotonic() - began:.1f} s"), _version(added.version)]))
 

@@ -1,14 +1,14 @@
-"""What a stream shows while it runs: a live line on a terminal, plain lines elsewhere."""
+"""What a stream shows while it runs: a live line on a terminal, plain or structured lines elsewhere."""
 
-import sys
 import time
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.live import Live
 
 from pipelines.streaming.arrivals import Arrivals
+from pipelines.telling import is_structured, say
 
 _TERMINAL_SECONDS: Final = 0.25
 _PLAIN_SECONDS: Final = 5.0
@@ -32,13 +32,16 @@ class LiveLine:
     def __init__(self) -> None:
         self._console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._drawn = self._console.is_terminal and not is_structured()
         self._shown = ""
+        self._values: dict[str, Any] = {}
         self._at = -_QUIET_SECONDS
 
-    def show(self, line: str) -> None:
-        """The line as it is now. Cheap enough for every turn of a loop."""
+    def show(self, line: str, **values: Any) -> None:
+        """The line as it is now, and what it says as JSON values. Cheap enough for every turn of a loop."""
+        self._values = values
         waited = time.monotonic() - self._at
-        if self._console.is_terminal:
+        if self._drawn:
             due = waited >= _TERMINAL_SECONDS
         else:
             due = waited >= _QUIET_SECONDS or (line != self._shown and waited >= _PLAIN_SECONDS)
@@ -48,13 +51,13 @@ class LiveLine:
 
     def say(self, text: str) -> None:
         """A line of its own, that stays."""
-        if self._console.is_terminal:
+        if self._drawn:
             self._console.print(text)
         else:
-            print(text, file=sys.stderr, flush=True)
+            say(text)
 
     def __enter__(self) -> "LiveLine":
-        if self._console.is_terminal:
+        if self._drawn:
             self._live.start()
         return self
 
@@ -62,9 +65,11 @@ class LiveLine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+        if is_structured() and self._values:
+            say(self._shown, "progress", state="ended", **self._values)
 
     def _write(self, line: str) -> None:
-        if self._console.is_terminal:
+        if self._drawn:
             self._live.update(line, refresh=True)
         else:
-            print(line, file=sys.stderr, flush=True)
+            say(line, "progress", state="running", **self._values)

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -44,7 +44,17 @@ class Pace:
 class StreamLoop:
     """Publishes one stream into one collection until it ends, or is to stop. For one thread."""
 
-    def __init__(self, job: Job, stream: ChangeStream, pace: Pace, line: LiveLine, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        job: Job,
+        stream: ChangeStream,
+        pace: Pace,
+        line: LiveLine,
+        stop: threading.Event,
+        watch: Callable[[Totals], None] = lambda totals: None,
+    ) -> None:
+        """`watch` is shown the totals in every turn."""
+        self._watch = watch
         self._job = replace(job, base=None)
         self._stream = stream
         self._pace = pace
@@ -67,8 +77,14 @@ class StreamLoop:
             held.callback(self._batches.close)
             self._upkeep = held.enter_context(Upkeep(self._store, self._line.say))
             while self._turn():
-                self._line.show(stream_line(self._totals.version, self._stream.behind(), self._arrivals))
+                self._show()
         return self._totals.with_latency(self._arrivals.latency())
+
+    def _show(self) -> None:
+        behind = self._stream.behind()
+        line = stream_line(self._totals.version, behind, self._arrivals)
+        self._line.show(line, version=self._totals.version, changes=self._arrivals.changes, behind=behind)
+        self._watch(self._totals)
 
     def _take_up(self, head: Manifest) -> Mapping[str, int] | None:
         """Open the stream where the last one left it; that place."""

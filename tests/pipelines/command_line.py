@@ -16,6 +16,7 @@ from unittest import mock
 
 import tierloom
 from pipelines.cli import main
+from pipelines.exit_codes import ExitCode
 from tests.embedders.endpoint import Endpoint
 from tierloom.manifest import Manifest
 from tierloom.stores.opening import open_store
@@ -40,7 +41,7 @@ class Finished:
     def error(self) -> str:
         """The one line of an error of ours."""
         lines = [line for line in self.err.splitlines() if not _PROGRESS.match(line)]
-        assert self.status == 1, self
+        assert self.status in (ExitCode.FAILED, ExitCode.LATER), self
         assert len(lines) == 1, self.err
         assert lines[0].startswith("error: "), self.err
         return lines[0].removeprefix("error: ")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.exit_codes import STOPPED_AT_CAP
+from pipelines.exit_codes import ExitCode
 from tests.embedders.endpoint import Asked, Endpoint, Reply, error
 from tests.pipelines.command_line import (
     Finished,
@@ -26,7 +26,7 @@ WORKERS = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 
 def capped(finished: Finished) -> str:
     """What is said of a run that stopped at its cap."""
-    assert finished.status == STOPPED_AT_CAP, finished
+    assert finished.status == ExitCode.CAPPED, finished
     [line] = [line for line in finished.err.splitlines() if line.startswith("error: ")]
     return line
 
@@ -80,7 +80,7 @@ def test_a_cap_smaller_than_any_document_names_the_smallest_that_would_do(
     dollars = capped(run("ingest", store, source, "--max-usd", 1e-7))
     assert dollars.endswith("the smallest needs --max-usd 0.00000018")
     finished = run("ingest", store, source, "--max-tokens", least, "--json")
-    assert finished.status == STOPPED_AT_CAP
+    assert finished.status == ExitCode.CAPPED
     assert endpoint.billed_tokens == least
 
 

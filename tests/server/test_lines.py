@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tierloom.answer import STEPS, Answer
 from tierloom.server.hosts import is_loopback, names_loopback
-from tierloom.server.logs import _JsonLines, _PlainLines
+from tierloom.server.logs import _JsonLines, _TextLines
 from tierloom.server.metrics import Metrics
 from tierloom.server.running import _bind
 from tierloom.server.tracing import REQUEST_ID, request_id_of
@@ -24,7 +24,7 @@ def record(message: str, name: str = "tierloom.access") -> logging.LogRecord:
 def test_what_others_sent_never_begins_a_line(members: dict[str, str]) -> None:
     line = record(json.dumps(members))
     assert _JsonLines().format(line).count("\n") == 0
-    assert len(_PlainLines().format(record(json.dumps({"path": "".join(members.values())}))).splitlines()) == 1
+    assert len(_TextLines().format(record(json.dumps({"path": "".join(members.values())}))).splitlines()) == 1
 
 
 @given(st.text())
@@ -37,7 +37,7 @@ def test_a_line_says_which_request_it_belongs_to() -> None:
     token = REQUEST_ID.set("one")
     try:
         assert json.loads(_JsonLines().format(record('{"status": 200}')))["request_id"] == "one"
-        assert _PlainLines().format(record('{"status": 200}')).endswith("info tierloom.access [one] status=200")
+        assert _TextLines().format(record('{"status": 200}')).endswith("info tierloom.access [one] status=200")
     finally:
         REQUEST_ID.reset(token)
 

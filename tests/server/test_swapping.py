@@ -29,7 +29,7 @@ def moving(tmp_path: Path) -> Iterator[tuple[LocalStore, Server]]:
     for version in (2, 3):
         publish(store, [[store_shard(store, [Row(f"{version}-{at}") for at in range(ROWS)], SCHEMA)]])
     point(store, 2)
-    with serving(store, "--interval", 0.05, "--canary", 0.2, "--log-format", "plain") as server:
+    with serving(store, "--interval", 0.05, "--canary", 0.2, "--log-format", "text") as server:
         yield store, server
 
 

@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from tierloom.server.tracing import REQUEST_ID
 
-LogFormat = Literal["json", "plain"]
+LogFormat = Literal["json", "text"]
 
 
 def set_up_logs(kind: LogFormat) -> None:
     """Ours from INFO on; of others only what went wrong."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines() if kind == "json" else _PlainLines())
+    handler.setFormatter(_JsonLines() if kind == "json" else _TextLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("tierloom").setLevel(logging.INFO)
 
@@ -36,7 +36,7 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-class _PlainLines(logging.Formatter):
+class _TextLines(logging.Formatter):
     """Time, logger and message, and the request they belong to."""
 
     def format(self, record: logging.LogRecord) -> str:
