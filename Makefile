@@ -5,6 +5,9 @@ SETUP := .venv/.installed
 # All of them but sentence-transformers, whose gigabytes have a lock of their own.
 EXTRAS := pipeline local openai gcs stream kafka pubsub serve report
 MODELS := tests/engines/sentence_transformers.lock
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
+# What a query server needs besides the reader: its web server, a bucket, and models for questions.
+READER := serve gcs local openai
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast check torture bench lock clean
@@ -43,8 +46,11 @@ bench: $(SETUP) ## measure every claim of speed and memory, at sizes for a first
 lock: ## write the lock files anew from pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header $(EXTRAS:%=--extra %) --group dev pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-emit-package triton --constraint requirements.lock $(MODELS:.lock=.in) -o $(MODELS)
+	$(COMPILE) $(EXTRAS:%=--extra %) --group dev pyproject.toml -o requirements.lock
+	$(COMPILE) --no-emit-package triton --constraint requirements.lock $(MODELS:.lock=.in) -o $(MODELS)
+	$(COMPILE) --constraint requirements.lock $(EXTRAS:%=--extra %) pyproject.toml -o deploy/pipeline.lock
+	$(COMPILE) --constraint requirements.lock $(READER:%=--extra %) pyproject.toml -o deploy/reader.lock
+	echo hatchling | $(COMPILE) --constraint requirements.lock - -o deploy/build.lock
 
 clean: ## remove what the other targets made
 	rm -rf .venv .cache demo-store

@@ -38,6 +38,8 @@ class Voice:
 
 
 _voice = Voice()
+# Whose warnings are for the user too.
+_HEARD: Final = ("tierloom", "py.warnings")
 _writing: Final = threading.Lock()
 
 
@@ -52,7 +54,8 @@ def speaking(format_: LogFormat) -> Iterator[Voice]:
     global _voice
     before = _voice
     _voice = Voice(format_)
-    handlers, level = logging.root.handlers[:], logging.root.level
+    handlers = logging.root.handlers[:]
+    levels = {name: logging.getLogger(name).level for name in ("root", *_HEARD)}
     try:
         if format_ == "json":
             speak_json()
@@ -61,7 +64,8 @@ def speaking(format_: LogFormat) -> Iterator[Voice]:
         _voice = before
         logging.captureWarnings(False)
         logging.root.handlers[:] = handlers
-        logging.root.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def speak_json() -> None:
@@ -69,8 +73,11 @@ def speak_json() -> None:
     _voice.format = "json"
     handler = logging.StreamHandler(_LiveStandardError())
     handler.setFormatter(_JsonLine())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    # Of others only errors: several have warnings for us that no user can do anything about.
+    logging.basicConfig(level=logging.ERROR, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    for name in _HEARD:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def is_structured() -> bool:
