@@ -11,7 +11,7 @@ from pipelines.beam_options import split_arguments
 from pipelines.unbounded import engine_options
 
 _RUNNERS = ("PortableRunner", "DataflowRunner")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_image_of_a_worker_has_the_launcher_of_our_beam() -> None:
