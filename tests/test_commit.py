@@ -14,7 +14,7 @@ from tests.small_shards import CHECKPOINT, collection_of, first_manifest, make_c
 from tierloom import names
 from tierloom.channel import read_channel
 from tierloom.commit import MAX_RACES, advance_latest, commit
-from tierloom.errors import CommitConflict, InputError, NotACollection
+from tierloom.errors import CommitConflict, InputError, NotACollection, TurnLost
 from tierloom.manifest import DocumentCounts, Manifest, RunRecord
 from tierloom.stores.local import LocalStore
 from tierloom.versions import channel_serves, head_version, read_checkpoint, read_head, read_manifest
@@ -90,6 +90,26 @@ def test_a_change_that_became_needless_is_given_up(store: LocalStore) -> None:
         return successor(head, "mine")
 
     assert commit(store, change).run.run == "rival"
+    assert_linear(store, {"rival"})
+
+
+def test_who_may_not_publish_any_more_does_not(store: LocalStore) -> None:
+    """Asked for every attempt, when all else is done."""
+    asked: list[int] = []
+
+    def change(head: Manifest) -> Manifest:
+        if not asked:
+            commit_one(store, "rival")
+        return successor(head, "mine")
+
+    def check() -> None:
+        asked.append(head_version(store))
+        if len(asked) == 2:
+            raise TurnLost("another has begun")
+
+    with pytest.raises(TurnLost):
+        commit(store, change, check)
+    assert asked == [1, 1]
     assert_linear(store, {"rival"})
 
 

@@ -26,7 +26,7 @@ from tests.stores.faulty_network import (
     none,
     with_body,
 )
-from tierloom.errors import AlreadyExists, PreconditionsIgnored, RevisionMismatch, StoreError
+from tierloom.errors import AlreadyExists, PreconditionsIgnored, RevisionMismatch, StoreError, StoreUnavailable
 from tierloom.stores import gcs
 from tierloom.stores.gcs import GcsStore
 from tierloom.stores.probing import probe_preconditions
@@ -187,7 +187,7 @@ def test_a_server_that_stays_busy_is_a_store_error(
     monkeypatch.setattr(gcs, "RETRY", gcs.RETRY.with_timeout(0.05))
     network.faults = [answer_with(503)] * 1000
     with pytest.raises(
-        StoreError, match=r"/a: kept failing .* 503 Service Unavailable \(said the server\); .*try again"
+        StoreUnavailable, match=r"/a: kept failing .* 503 Service Unavailable \(said the server\); .*try again"
     ):
         store.create("a", SMALL)
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from pipelines.exit_codes import ExitCode
 from tests.stores.faulty import ENDED, ExitAt, Fault, LoseAnswer, NoFault, Outages
 from tests.torture.commands import Ended
 from tests.torture.deeds import Deed
@@ -81,7 +82,7 @@ class Interrupter:
             losses = head_losses(self._world.store, self._deed.allowed)
             if not losses.none:
                 self._fail(point, "when it was interrupted", losses)
-            if ended.status not in (0, 1, ENDED, -9) or "Traceback" in ended.err:
+            if ended.status not in (0, 1, ExitCode.LATER, ENDED, -9) or "Traceback" in ended.err:
                 self.report.failures.append(f"{point}: ended with {ended.status}: {ended.err[-2000:]}")
             self.report.interrupted += 1
             self._finish(str(point))

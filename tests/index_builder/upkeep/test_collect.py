@@ -16,7 +16,7 @@ from tests.small_shards import CHECKPOINT, Row, index_shards, make_collection, s
 from tierloom import names
 from tierloom.channel import move_channel, read_channel
 from tierloom.commit import commit
-from tierloom.errors import Corrupt, InputError, NotACollection
+from tierloom.errors import Corrupt, InputError, NotACollection, TurnLost
 from tierloom.lease import CLOCK_SKEW, Lease, LeaseRecord
 from tierloom.manifest import Manifest, Retention, RunRecord
 from tierloom.promoting import promote
@@ -25,6 +25,7 @@ from tierloom.run_report import RunReport, store_report
 from tierloom.sealed import seal
 from tierloom.stores.local import LocalStore
 from tierloom.stores.store import Listed, Revision
+from tierloom.turn import end_turn, read_turn, take_turn
 from tierloom.versions import head_version, read_head, read_manifest, stored_versions
 
 NO_GRACE = timedelta()
@@ -407,3 +408,31 @@ def test_two_collections_at_once_do_no_harm(store: LocalStore, monkeypatch: pyte
     second: Collected = collect(store, NO_GRACE)
     assert second.removed == ()
     assert_exactly(store, 0, 5, 6)
+
+
+def test_who_lost_his_turn_removes_nothing_more(store: LocalStore) -> None:
+    """Asked before each removal: whoever slept in the middle stops there, and what is left is whole."""
+    set_retention(store, {"versions": 1, "versions_seconds": 0})
+    asked = 0
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 3:
+            raise TurnLost("another has begun")
+
+    before = {listed.name for listed in store.list("")}
+    with pytest.raises(TurnLost):
+        collect(store, NO_GRACE, check=check)
+    gone = before - {listed.name for listed in store.list("")}
+    assert 0 < len(gone) <= 3
+    assert not audit(store).problems
+    assert collect(store, NO_GRACE).removed
+    assert not audit(store).problems
+
+
+def test_turns_are_no_garbage(store: LocalStore) -> None:
+    fence = take_turn(store, "gc", "me", time.time())
+    end_turn(store, fence)
+    collect(store, NO_GRACE)
+    assert read_turn(store, "gc") is not None

@@ -18,7 +18,7 @@ from tests.index_builder.upkeep.living import Living
 from tests.index_builder.upkeep.meanwhile import once
 from tierloom import names
 from tierloom.collection import Sizes, Tier
-from tierloom.errors import Corrupt, NotFound
+from tierloom.errors import Corrupt, NotFound, TurnLost
 from tierloom.run_report import read_report
 from tierloom.stores.local import LocalStore
 from tierloom.stores.opening import open_store
@@ -50,6 +50,18 @@ class TestWhatIsWritten:
         assert round_.bytes_merged == sum(shard.bytes for shard in before.vector_shards)
         assert round_.bytes_written == living.head.vector_shards[0].bytes
         assert (round_.index_shards, done.overtaken) == (3, None)
+
+    def test_who_may_not_publish_any_more_does_not(self, living: Living) -> None:
+        put_small(living, 4)
+        before = living.head
+
+        def check() -> None:
+            raise TurnLost("another has begun")
+
+        with pytest.raises(TurnLost):
+            compact(living.store, RULES, check=check)
+        assert living.head == before
+        living.check()
 
     def test_what_is_due_no_more_is_left_alone(self, living: Living) -> None:
         put_small(living, 4)
