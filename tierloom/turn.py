@@ -18,7 +18,7 @@ from typing import Final, Literal
 import msgspec
 
 from tierloom import names
-from tierloom.errors import RevisionMismatch, TurnHeld, TurnLost
+from tierloom.errors import Corrupt, Malformed, RevisionMismatch, TurnHeld, TurnLost
 from tierloom.lease import CLOCK_SKEW
 from tierloom.living import ProcessMark, is_gone
 from tierloom.sealed import seal, unseal
@@ -130,7 +130,10 @@ def read_turn(store: Store, deed: str) -> tuple[TurnRecord, Revision] | None:
     name = names.turn(deed)
     if (seen := store.read_revision(name)) is None:
         return None
-    return unseal(seen[0], TurnRecord, name, FORMAT), seen[1]
+    try:
+        return unseal(seen[0], TurnRecord, name, FORMAT), seen[1]
+    except (Corrupt, Malformed) as error:
+        raise type(error)(f"{store.url}: {error}; if nobody is at {deed}, remove this object") from error
 
 
 def _own(store: Store, fence: Fence) -> tuple[TurnRecord, Revision]:
