@@ -1,9 +1,9 @@
 """tierloom reembed: the corpus under another checkpoint, beside the one that serves."""
 
-import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import click
 
@@ -21,8 +21,11 @@ from pipelines.commands.options import (
 )
 from pipelines.commands.tables import count
 from pipelines.reembedding import Part, Reembedding
+from pipelines.run_metrics import metrics_file_option
 from pipelines.running import make_job, spending_together
 from pipelines.summary import summary, summary_table, total_record
+from pipelines.telling import give_result, say
+from pipelines.turns import take_turn, wait_option
 from tierloom.checkpoint import Checkpoint
 from tierloom.declaring import declared_checkpoint
 from tierloom.embedders.embedder import Lane
@@ -51,6 +54,8 @@ from transforms.reading.splits import Split
 @concurrency_option
 @spending_options
 @lane_option
+@wait_option
+@metrics_file_option
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
 def command(
     store: str,
@@ -72,6 +77,7 @@ def command(
     concurrency: int,
     allowance: Allowance,
     lane: Lane,
+    wait: timedelta,
     as_json: bool,
 ) -> None:
     """Build a second generation of STORE with another model, while the first one serves.
@@ -99,13 +105,14 @@ def command(
     refuse_unfit_sources(cuts_anew, named)
     allowance = with_machines(allowance, options)
     spending_for(checkpoint, allowance)
-    begin_generation(opened, checkpoint, collection)
     fields = Fields(id_field, text_field, sequence_field, deleted_field)
-    job = make_job(store, COMMAND, fields, concurrency=concurrency, allowance=allowance, lane=lane)
-    with spending_together(job) as together:
-        reembedding = Reembedding(together, checkpoint.fingerprint, options)
-        parts = reembedding.from_sources(_splits(job, named)) if named else reembedding.from_texts()
-        _show(opened, checkpoint, parts, allowance, began, as_json)
+    with take_turn(opened, COMMAND, wait) as turn:
+        begin_generation(opened, checkpoint, collection)
+        job = make_job(store, COMMAND, fields, concurrency=concurrency, allowance=allowance, lane=lane)
+        with spending_together(replace(job, fence=turn.fence)) as together:
+            reembedding = Reembedding(together, checkpoint.fingerprint, options)
+            parts = reembedding.from_sources(_splits(job, named)) if named else reembedding.from_texts()
+            _show(opened, checkpoint, parts, allowance, began, as_json)
 
 
 def _splits(job: Job, sources: Sequence[str]) -> Sequence[Split]:
@@ -121,19 +128,20 @@ def _show(
     done: list[Part] = []
     for part in parts:
         done.append(part)
-        click.echo(_told(part), err=True)
+        reached = part.generation.reached / KEY_UNITS
+        say(_told(part), "part", version=part.generation.version, reached=reached, tokens=part.record.tokens)
     generation = read_head(store).of(checkpoint.fingerprint)
     report = RunReport(total_record([part.record for part in done], COMMAND), generation.version, bool(done))
     values = summary(report, generation, _seconds(done), time.monotonic() - began)
-    click.echo(json.dumps(values) if as_json else summary_table(values, store.url))
+    serve_it = f"tierloom promote {store.url} {generation.version} --channel prod"
+    lines = [summary_table(values, store.url)]
+    if generation.is_complete:
+        lines.append(f"compare it: tierloom compare {store.url}")
+        lines.append(f"serve it:   {serve_it} --checkpoint {checkpoint.space.model}")
+    give_result(values, "\n".join(lines), as_json)
     least = done[-1].ran.report.least_left if done else 0
     onward = "What is built is published; the same command goes on with the rest"
     raise_if_left(report.left_documents, least, report.tokens, spending_for(checkpoint, allowance), onward)
-    if as_json:
-        return
-    model = checkpoint.space.model
-    click.echo(f"compare it: tierloom compare {store.url}")
-    click.echo(f"serve it:   tierloom promote {store.url} {generation.version} --channel prod --checkpoint {model}")
 
 
 def _seconds(parts: Sequence[Part]) -> dict[str, float]:

@@ -167,4 +167,4 @@ def test_a_pod_has_time_to_end() -> None:
 
 def test_commands_that_there_are_not_yet() -> None:
     """Everything else in the manifests is run by the tests beside this one."""
-    assert {one.command for one in containers()} - set(COMMANDS) <= {"canary", "reembed"}
+    assert {one.command for one in containers()} - set(COMMANDS) <= {"canary"}

@@ -45,10 +45,17 @@ def values(tmp_path: Path, endpoint: Endpoint) -> dict[str, str]:
         'provider = "openai"\nmodel = "test-model"\ndimensions = 16\ntrained_prefixes = [4, 8, 16]\n'
         f'endpoint = {{ base_url = "{endpoint.base_url}", api_key_env = "OPENAI_API_KEY" }}\n'
     )
+    newer = tmp_path / "newer.toml"
+    newer.write_text(declared.read_text().replace("test-model", "newer-model"))
     (tmp_path / "source").mkdir()
     every = [{"id": name, "text": name} for name in ("kept", "gone", *"abcdefgh")]
     write_records(tmp_path / "source" / "r.jsonl", every)
-    places = {"STORE": str(tmp_path / "store"), "SOURCE": str(tmp_path / "source"), "TOPIC": str(tmp_path / "topic")}
+    places = {
+        "STORE": str(tmp_path / "store"),
+        "SOURCE": str(tmp_path / "source"),
+        "TOPIC": str(tmp_path / "topic"),
+        "NEW_MODEL": str(newer),
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENAI_API_KEY", "sk-of-the-test")
         init(places["STORE"], declared, "--versions", "1", "--age", "0s", tiers="8")

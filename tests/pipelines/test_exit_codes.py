@@ -121,6 +121,7 @@ def test_what_may_pass_is_told_from_what_does_not() -> None:
         "EmbedderUnavailable",
         "CommitConflict",
         "Overtaken",
+        "GenerationsChanged",
     }
 
 
