@@ -53,7 +53,7 @@ def flipping(tmp_path: Path) -> Iterator[Flipping]:
         store = LocalStore(tmp_path / "store")
         asked_generations(store, old, new)
         promote(store, 1, "prod")
-        options = ("--interval", 0.05, "--canary", 0.2, "--log-format", "plain")
+        options = ("--interval", 0.05, "--canary", 0.2, "--log-format", "text")
         with serving(store, *options, environment=ENVIRONMENT) as server:
             yield Flipping(store, server, endpoint, old, new)
 

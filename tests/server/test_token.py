@@ -100,5 +100,5 @@ def test_an_empty_token_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.delenv(VARIABLE, raising=False)
         if value is not None:
             monkeypatch.setenv(VARIABLE, value)
-        finished = run("serve", tmp_path, "--token-env", VARIABLE)
+        finished = run("serve", tmp_path, "--token-env", VARIABLE, "--log-format", "text")
         assert finished.error == f"the environment variable {VARIABLE} holds no token: set it, or leave --token-env out"
