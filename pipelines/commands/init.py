@@ -85,7 +85,7 @@ def command(
 ) -> None:
     """Create a collection in STORE: its model, its chunking rule, its tiers, its retention.
 
-    Model and chunking are fixed for good; see `tierloom tiers` and `tierloom retention` for the others.
+    See `tierloom tiers` and `tierloom retention` for how to change the others, and `tierloom reembed` for another model.
     """
     checkpoint = declared_checkpoint(model, base_url, api_key_env)
     tiers = plan_tiers(checkpoint, names, untrained_prefixes, connectivity, expansion_add, expansion_search)
