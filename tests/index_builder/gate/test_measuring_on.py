@@ -26,6 +26,8 @@ from tierloom.search import TierShard
 from tierloom.shards.live import LiveShard
 from tierloom.stores.local import LocalStore
 
+pytestmark = pytest.mark.slow
+
 NAMES = st.sampled_from([f"doc-{at}" for at in range(12)])
 
 

@@ -11,6 +11,8 @@ from index_builder.probing.prefixes import FEWEST_ROWS, MOST_QUERIES, MOST_ROWS,
 from tests.index_builder.probing.vectors import spread, stored, turned
 from tierloom.gate import Advantage, Estimate, PrefixProbe, Verdict
 
+pytestmark = pytest.mark.slow
+
 SIZES = (16, 32, 64, 128)
 
 
