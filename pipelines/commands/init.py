@@ -85,7 +85,7 @@ def command(
 ) -> None:
     """Create a collection in STORE: its model, its chunking rule, its tiers, its retention.
 
-    See `tierloom tiers` and `tierloom retention` for how to change the others, and `tierloom reembed` for another model.
+    See `tierloom tiers` and `tierloom retention` for changing these, and `tierloom reembed` for another model.
     """
     checkpoint = declared_checkpoint(model, base_url, api_key_env)
     tiers = plan_tiers(checkpoint, names, untrained_prefixes, connectivity, expansion_add, expansion_search)
