@@ -56,6 +56,14 @@ def find_generation(manifest: Manifest, name: str, store: Store) -> Manifest:
     )
 
 
+def shortest_name(manifest: Manifest, store: Store) -> str:
+    """What finds the generation in front: its model, or the begin of its fingerprint where both have the same model."""
+    own, *others = named_generations(manifest, store)
+    if own.model and all(one.model != own.model for one in others):
+        return own.model
+    return manifest.checkpoint[:8]
+
+
 def told_checkpoint(fingerprint: str, store: Store) -> str:
     """A checkpoint of a store for people."""
     return told(_model(fingerprint, store), fingerprint)

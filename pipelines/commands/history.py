@@ -16,15 +16,15 @@ from tierloom.stores.opening import open_store
 def command(store: str, last: int | None, as_json: bool) -> None:
     """Show the versions of STORE that are not retired, newest first: when, by what, and what it changed.
 
-    Documents were added, changed or removed; chunks embedded by the model for tokens. At the end of a line stand
-    the channels that point there; where a version has two generations, each with the begin of its checkpoint.
+    Documents were added, changed or removed; chunks embedded for tokens, in both generations where there are two. At
+    the end of a line stand the channels that point there; of two generations, with the begin of the checkpoint.
     """
     entries = history(open_store(store), last)
     for line in map(_json, entries) if as_json else chain([_HEADER], map(_line, entries)):
         click.echo(line)
 
 
-_FORMAT = "{:>7}  {:20}  {:12}  {:>9}  {:>9}  {:>9}  {:>10}  {:>12}  {:>12}  {}"
+_FORMAT = "{:>7}  {:20}  {:14}  {:>9}  {:>9}  {:>9}  {:>10}  {:>12}  {:>12}  {}"
 _HEADER = _FORMAT.format(
     "version", "created", "by", "added", "changed", "removed", "embedded", "tokens", "live chunks", "kept by"
 ).rstrip()
@@ -32,7 +32,9 @@ _HEADER = _FORMAT.format(
 
 def _line(entry: Entry) -> str:
     manifest, run = entry.manifest, entry.manifest.run
-    numbers = (run.added, run.changed, run.removed, run.embedded_chunks, run.tokens, manifest.live_chunks)
+    every = [generation.run for generation in manifest.generations]
+    paid = (sum(one.embedded_chunks for one in every), sum(one.tokens for one in every))
+    numbers = (run.added, run.changed, run.removed, *paid, manifest.live_chunks)
     leases = (f"{entry.leases} lease{'' if entry.leases == 1 else 's'}",) if entry.leases else ()
     keepers = ", ".join((*_channels(entry), *leases))
     counts = (f"{number:,}" for number in numbers)
@@ -53,6 +55,7 @@ def _json(entry: Entry) -> bytes:
             "created": manifest.created,
             "writer": manifest.writer,
             **msgspec.to_builtins(run),
+            "other": msgspec.to_builtins(manifest.other.run) if manifest.other else None,
             "live_documents": manifest.documents.live,
             "live_chunks": manifest.live_chunks,
             "checkpoints": manifest.checkpoints,

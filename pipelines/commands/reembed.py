@@ -30,6 +30,7 @@ from tierloom.checkpoint import Checkpoint
 from tierloom.declaring import declared_checkpoint
 from tierloom.embedders.embedder import Lane
 from tierloom.embedders.opening import refuse_without_batches
+from tierloom.generations import shortest_name
 from tierloom.manifest import KEY_UNITS
 from tierloom.run_report import RunReport
 from tierloom.spending.terms import Allowance, spending_for
@@ -137,7 +138,7 @@ def _show(
     lines = [summary_table(values, store.url)]
     if generation.is_complete:
         lines.append(f"compare it: tierloom compare {store.url}")
-        lines.append(f"serve it:   {serve_it} --checkpoint {checkpoint.space.model}")
+        lines.append(f"serve it:   {serve_it} --checkpoint {shortest_name(generation, store)}")
     give_result(values, "\n".join(lines), as_json)
     least = done[-1].ran.report.least_left if done else 0
     onward = "What is built is published; the same command goes on with the rest"

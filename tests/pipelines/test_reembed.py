@@ -1,6 +1,7 @@
 """A second generation, built while the first one serves and documents change."""
 
 import base64
+import json
 import os
 import random
 import signal
@@ -67,6 +68,15 @@ def test_the_same_documents_under_another_checkpoint(store: Path, model: Path, e
     assert head.other
     assert head.other.gate
     assert ok(run("verify", store))
+
+
+def test_it_says_how_to_go_on_and_history_what_it_cost(store: Path, model: Path, endpoint: Endpoint) -> None:
+    told = ok(run(*reembed(store, model))).out
+    new = head_of(store).generations[1].checkpoint[:8]
+    assert f"tierloom promote {store} {head_of(store).version} --channel prod --checkpoint {new}" in told
+    paid = sum(len(text) for text in billed_of(endpoint, NEW))
+    rows = [json.loads(line) for line in ok(run("history", store, "--json")).out.splitlines()]
+    assert sum(row["other"]["tokens"] for row in rows if row["other"]) == paid
 
 
 def test_asked_again_it_does_nothing(store: Path, model: Path, endpoint: Endpoint) -> None:
