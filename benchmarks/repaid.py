@@ -23,6 +23,8 @@ from tierloom.versions import read_head
 _KEY = "TIERLOOM_BENCHMARK_KEY"
 _WORDS = 12
 _SECONDS = 20.0
+# Each small shard is an open file until a run is settled, and of these a system allows so many.
+_AT_ONCE = 20_000
 
 
 def main() -> None:
@@ -45,14 +47,15 @@ def main() -> None:
 
 
 def _collection(folder: Path, chunks: int) -> str:
-    """With the embedded model, which costs nothing, in blocks as large as ever."""
-    source = folder / "records.jsonl"
-    with source.open("w") as file:
-        for number in range(chunks):
-            file.write(json.dumps({"id": f"d{number}", "sequence": 1, "text": _text(number)}) + "\n")
+    """With the embedded model, which costs nothing."""
     store = str(folder / "store")
     _tierloom("init", store, "--model", "wordllama", "--tiers", "64", "--untrained-prefixes", "--block-chunks", "12")
-    _tierloom("ingest", store, source)
+    for start in range(0, chunks, _AT_ONCE):
+        source = folder / f"{start}.jsonl"
+        with source.open("w") as file:
+            for number in range(start, min(start + _AT_ONCE, chunks)):
+                file.write(json.dumps({"id": f"d{number}", "sequence": 1, "text": _text(number)}) + "\n")
+        _tierloom("ingest", store, source)
     return store
 
 

@@ -1,9 +1,11 @@
 """The command line. Each command is imported when it is called: those that only read need no Beam."""
 
+import contextlib
 import functools
 import importlib
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -115,6 +117,7 @@ def main() -> None:
     """Run a command; an error of ours is one line on stderr, and an exit status that a scheduler can act on."""
     # Before any library is imported: several have warnings for us that no user can do anything about.
     logging.basicConfig(level=logging.ERROR)
+    _open_many_files()
     began = time.monotonic()
     with speaking(wanted_format(sys.argv[1:], os.environ)) as told:
         status = _status()
@@ -126,6 +129,14 @@ def main() -> None:
         sys.stdout.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def _open_many_files() -> None:
+    """Let this process open as many files as it may: each mapped vector shard is one, and a first ingest of a million
+    chunks has a thousand of them, which is where many systems begin."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _status() -> int:
