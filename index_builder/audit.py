@@ -10,6 +10,7 @@ import numpy as np
 
 from index_builder.verify import verify_index_shard
 from tierloom import names
+from tierloom.canaries import sealed_canaries
 from tierloom.channel import read_channel
 from tierloom.errors import TierloomError
 from tierloom.letters import read_letters
@@ -72,6 +73,7 @@ def _audit_mirror(
 def _problems(manifest: Manifest, store: Store, files: ObjectFiles) -> Iterator[str]:
     for generation in manifest.generations:
         yield from _found(partial(read_checkpoint, store, generation.checkpoint))
+        yield from _found(partial(sealed_canaries, store, generation.checkpoint))
     yield from _found(partial(read_channel, store, names.LATEST))
     damaged: set[str] = set()
     for stored in manifest.objects():

@@ -12,6 +12,7 @@ _DIGEST = "0123456789abcdef" * 2
         names.manifest(999_999_999_999),
         names.channel("latest"),
         names.checkpoint(_DIGEST),
+        names.canaries(_DIGEST),
         names.vector_shard(_DIGEST),
         names.deletes(_DIGEST),
         names.index_shard("64", _DIGEST),

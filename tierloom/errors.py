@@ -41,7 +41,8 @@ TierloomError
 │   ├── EmbedderUnavailable    it kept failing until the retries were used up
 │   ├── WaitInterrupted        somebody stopped a run that waited for batches, which are on record
 │   ├── BatchCancelled         somebody cancelled a batch that was waited for
-│   └── BatchLost              the provider knows a batch no more, or has lost its files
+│   ├── BatchLost              the provider knows a batch no more, or has lost its files
+│   └── ModelChanged           it answers the canaries of the checkpoint otherwise than it did: another model
 ├── CapReached                 what is left would cost more than the run may spend
 └── MissingExtra               an optional dependency that this command needs is not installed
 
@@ -215,6 +216,10 @@ class BatchCancelled(EmbedderError):
 
 class BatchLost(EmbedderError):
     """The provider no longer knows a batch that was paid for, or has lost its answers. It is not sent again unasked."""
+
+
+class ModelChanged(EmbedderError):
+    """The endpoint answers the canaries of the checkpoint as another model would; nothing of it was stored."""
 
 
 class CapReached(TierloomError):

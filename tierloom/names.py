@@ -52,6 +52,10 @@ def checkpoint(fingerprint: str) -> str:
     return f"{CHECKPOINTS}{fingerprint}.json"
 
 
+def canaries(fingerprint: str) -> str:
+    return f"{CHECKPOINTS}{fingerprint}.canaries.json"
+
+
 def vector_shard(digest: str) -> str:
     return f"{VECTOR_SHARDS}{digest}.parquet"
 

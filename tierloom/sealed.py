@@ -35,11 +35,11 @@ def seal(value: msgspec.Struct, longest: int = MAX_BYTES) -> bytes:
     return data
 
 
-def read_sealed(store: Store, name: str) -> bytes:
+def read_sealed(store: Store, name: str, longest: int = MAX_BYTES) -> bytes:
     """The bytes of a sealed object, never more than one may have. Raises `NotFound` or `Malformed`."""
     length = store.size(name)
-    if length is not None and length > MAX_BYTES:
-        raise _too_long(name, length, MAX_BYTES)
+    if length is not None and length > longest:
+        raise _too_long(name, length, longest)
     return store.read(name)
 
 

@@ -67,7 +67,8 @@ class Kept:
     def add(self, manifest: Manifest) -> None:
         self.versions.add(manifest.version)
         for generation in manifest.generations:
-            self.names |= {names.checkpoint(generation.checkpoint), names.run(generation.run.run)}
+            checkpoint = generation.checkpoint
+            self.names |= {names.checkpoint(checkpoint), names.canaries(checkpoint), names.run(generation.run.run)}
         self.names.update(stored.path for stored in manifest.objects())
 
 

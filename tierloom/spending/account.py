@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tierloom.errors import CapReached
 from tierloom.spending.bucket import Bucket
 from tierloom.spending.budget import Budget, Spent
-from tierloom.spending.terms import Spending
+from tierloom.spending.terms import Caps, Spending
 
 # Waits so many seconds; less when there is no more reason to.
 Wait = Callable[[float], object]
@@ -27,6 +27,11 @@ class Account:
     def tokens_at_once(self) -> int | None:
         """See `Bucket.tokens_at_once`."""
         return self._bucket.tokens_at_once
+
+    @property
+    def caps(self) -> Caps:
+        """What it may not pass."""
+        return self._spending.caps
 
     def spent(self) -> Spent:
         """See `Budget.spent`."""
