@@ -10,14 +10,18 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.pvalue import TaggedOutput
 
+from tierloom.canaries import kept_canaries
+from tierloom.canary_room import canary_bound, pack_with_canaries
 from tierloom.collection import SHARDS_IN_FLIGHT
 from tierloom.dead_letter import DeadLetter, FailedChunk
 from tierloom.document import Chunk
 from tierloom.embedders.embedder import Embedded, Embedder, PaidInPart, Rejection
 from tierloom.embedders.opening import open_embedder
+from tierloom.embedders.packing import most_tokens
 from tierloom.errors import CapReached
 from tierloom.quantizer import to_unit_float16
 from tierloom.spending.account import Account
+from tierloom.stores.opening import open_store
 from transforms.elements import ChunkBlock, VectorBlock
 from transforms.job import Job
 from transforms.overlap import OverlappingDoFn, windowed
@@ -138,7 +142,11 @@ class EmbedDoFn(OverlappingDoFn):
 
     def setup(self) -> None:
         self._account = Account(self._job.spending)
-        self._embedder = open_embedder(self._job.checkpoint, self._job.concurrency, account=self._account)
+        canaries = partial(kept_canaries, open_store(self._job.store), self._job.checkpoint)
+        self._embedder = open_embedder(
+            self._job.checkpoint, self._job.concurrency, account=self._account, canaries=canaries
+        )
+        self._canary = 0 if self._job.checkpoint.space.in_process else canary_bound(self._job.checkpoint)
         self.depth = self._job.collection.sizes.block_chunks
         # Blocks may be small: in any case as many as there may be requests are under way.
         threads = max(self._job.concurrency, SHARDS_IN_FLIGHT)
@@ -155,14 +163,14 @@ class EmbedDoFn(OverlappingDoFn):
         timestamp: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[Any]:
-        tokens = due(element)
+        tokens = due(element) + self._canary_tokens(element)
         paid = self._sets_aside(element, tokens)
         while not paid and self._pending:
             # What is under way was set aside at its bound, and may turn out to cost less.
             yield from self._leave()
             paid = self._sets_aside(element, tokens)
         if not paid:
-            left = unaffordable(element, self._account.set_aside, self._left)
+            left = unaffordable(element, self._account.set_aside, self._left, self._canary)
             yield windowed(TaggedOutput("left", self._leaves(element, left)), timestamp, window)
             element = without_events(element, left, self._digest)
         if element.chunks:
@@ -194,8 +202,16 @@ class EmbedDoFn(OverlappingDoFn):
         whole = self._left.isdisjoint(map(event, block.chunks))
         return whole and (not tokens or self._account.set_aside(tokens))
 
+    def _canary_tokens(self, block: VectorBlock) -> int:
+        """Those of the canaries that its requests carry, at most."""
+        if not self._canary:
+            return 0
+        at_once = most_tokens(self._job.checkpoint.limits, self._account.tokens_at_once)
+        bounds = [block.chunks[at].tokens for at in block.missing]
+        return self._canary * pack_with_canaries(bounds, self._job.checkpoint, at_once).canaries
+
     def _leaves(self, block: VectorBlock, events: frozenset[Event]) -> Left:
-        left = left_of(block, events, self._left, self._job.retry)
+        left = left_of(block, events, self._left, self._job.retry, self._canary)
         self._left |= events
         return left
 

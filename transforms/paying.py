@@ -78,11 +78,22 @@ def due_by_event(block: VectorBlock) -> dict[Event, int]:
     return dict(dues)
 
 
-def unaffordable(block: VectorBlock, set_aside: Callable[[int], bool], left: Set[Event]) -> frozenset[Event]:
+def unaffordable(
+    block: VectorBlock, set_aside: Callable[[int], bool], left: Set[Event], canary: int = 0
+) -> frozenset[Event]:
     """The documents of a block that are left: those for which nothing can be set aside, and those that were left
-    before. For the others the tokens are set aside then."""
-    dues = due_by_event(block)
-    return frozenset(one for one, tokens in dues.items() if one in left or (tokens and not set_aside(tokens)))
+    before. For the others the tokens are set aside then; for the first of them also those of a `canary`, which their
+    request carries."""
+    refused = {event(chunk) for chunk in block.chunks if event(chunk) in left}
+    beside = canary
+    for one, tokens in due_by_event(block).items():
+        if not tokens or one in refused:
+            continue
+        if set_aside(tokens + beside):
+            beside = 0
+        else:
+            refused.add(one)
+    return frozenset(refused)
 
 
 def without_events(block: VectorBlock, left: Set[Event], digest: Callable[[ChunkBlock], str]) -> VectorBlock:
@@ -100,8 +111,9 @@ def without_events(block: VectorBlock, left: Set[Event], digest: Callable[[Chunk
     )
 
 
-def left_of(block: VectorBlock, events: Set[Event], before: Set[Event], retried: bool) -> Left:
-    """What leaving these events of a block comes to; those that were left `before` are counted already."""
+def left_of(block: VectorBlock, events: Set[Event], before: Set[Event], retried: bool, canary: int = 0) -> Left:
+    """What leaving these events of a block comes to; those that were left `before` are counted already. A request for
+    any of them takes a `canary` of so many tokens, too."""
     chunks = [chunk for chunk in block.chunks if event(chunk) in events]
     first: dict[Event, int] = {}
     for chunk in chunks:
@@ -110,7 +122,7 @@ def left_of(block: VectorBlock, events: Set[Event], before: Set[Event], retried:
     dues = due_by_event(block)
     return Left(
         documents=len(new),
-        least=min((dues[one] for one in new if dues[one]), default=0),
+        least=min((dues[one] + canary for one in new if dues[one]), default=0),
         sources=frozenset(chunk.origin.source for chunk in chunks),
         begun={one: first[one] for one in new if retried or first[one] > 0},
     )

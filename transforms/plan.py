@@ -8,9 +8,9 @@ import msgspec
 from apache_beam.metrics import Metrics
 
 from tierloom import names
-from tierloom.checkpoint import Limits
+from tierloom.canary_room import pack_with_canaries
+from tierloom.checkpoint import Checkpoint
 from tierloom.dead_letter import DeadLetter
-from tierloom.embedders.packing import pack
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Store
 from transforms.base import Base, base_if_any, base_of
@@ -40,8 +40,11 @@ class Counted:
     text_bytes: int = 0
 
 
-def count_block(block: ChunkBlock, missing: Sequence[int], found: bool, limits: Limits, at_once: int) -> Counted:
-    """What a block comes to, of which these positions have no vector yet. A request holds `at_once` tokens at most."""
+def count_block(
+    block: ChunkBlock, missing: Sequence[int], found: bool, checkpoint: Checkpoint, at_once: int
+) -> Counted:
+    """What a block comes to, of which these positions have no vector yet. A request holds `at_once` tokens at most;
+    those of its canary are among them, and are not counted otherwise."""
     asked = [block.chunks[at] for at in missing]
     tokens = [chunk.tokens for chunk in asked]
     size = len(block.chunks)
@@ -51,7 +54,7 @@ def count_block(block: ChunkBlock, missing: Sequence[int], found: bool, limits: 
         copied=0 if found else size - len(asked),
         found=size if found else 0,
         tokens=sum(tokens),
-        requests=len(pack(tokens, limits.inputs_per_request, at_once)),
+        requests=pack_with_canaries(tokens, checkpoint, at_once).requests,
         input_bytes=sum(len(msgspec.json.encode(chunk.model_input)) for chunk in asked),
         text_bytes=sum(_stored(chunk.text, chunk.metadata, chunk.heading, chunk.document_id) for chunk in block.chunks),
     )
@@ -63,14 +66,14 @@ def _stored(*texts: str) -> int:
 
 def count_chunks(block: ChunkBlock, job: Job, base: Base | None, store: Store, at_once: int) -> Counted:
     """What a block comes to, given what is stored already. Without a `base` no vector is known."""
-    schema, limits = job.schema, job.checkpoint.limits
+    schema, checkpoint = job.schema, job.checkpoint
     digest = block.digest(schema.checkpoint, schema.prefix_dimensions)
     if store.size(names.vector_shard(digest)) is not None:
-        return count_block(block, (), True, limits, at_once)
+        return count_block(block, (), True, checkpoint, at_once)
     if base is None:
-        return count_block(block, range(len(block.chunks)), False, limits, at_once)
+        return count_block(block, range(len(block.chunks)), False, checkpoint, at_once)
     missing = with_known_vectors(block, digest, base, schema).missing
-    return count_block(block, missing.tolist(), False, limits, at_once)
+    return count_block(block, missing.tolist(), False, checkpoint, at_once)
 
 
 class CountDoFn(beam.DoFn):

@@ -30,6 +30,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from tierloom.canaries import canary_texts
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -44,6 +46,11 @@ class Asked:
     def inputs(self) -> list[str]:
         texts: list[str] = self.body["input"]
         return texts
+
+    @property
+    def documents(self) -> list[str]:
+        """The inputs, but for canaries."""
+        return [text for text in self.inputs if not is_canary(text)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,11 @@ def vector_of(text: str, dimensions: int) -> NDArray[np.float32]:
     """The vector of `text`: float32 (dimensions,), unit norm, the same in every process."""
     seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
     return _vector_of_seed(seed, dimensions)
+
+
+def is_canary(text: str) -> bool:
+    """Whether this is a canary, with whatever prompt before it."""
+    return text.endswith(canary_texts())
 
 
 def error(status: int, message: str, code: str | None = None, **headers: str) -> Reply:
@@ -87,7 +99,10 @@ class Endpoint:
     """The server, and what it saw.
 
     `script` is asked first, for every request, and may sleep or block. Proper answers carry base64 if that was
-    asked for, else numbers. Requests beyond the limits get a 400 and are noted in `violations`.
+    asked for, else numbers. With another `revision` the model is another one; `noise` is the mean cosine
+    distance of two answers to one text. Requests beyond the limits get a 400 and are noted in `violations`. `billed`
+    counts texts but for canaries, whose tokens are among the `billed_tokens`; `document_requests` are those that were
+    billed and held more than canaries.
     """
 
     def __init__(
@@ -109,10 +124,14 @@ class Endpoint:
         self.tokens_per_request = tokens_per_request
         self.recording = recording
         self.count = count or tokens_of
+        self.revision = ""
+        self.noise = 0.0
         self.asked: list[Asked] = []
         self.billed: Counter[str] = Counter()
         self.billed_tokens = 0
+        self.canary_tokens = 0
         self.requests = 0
+        self.document_requests = 0
         self.violations: list[str] = []
         self.most_under_way = 0
         self._under_way = 0
@@ -170,10 +189,12 @@ class Endpoint:
         tokens = self.count(asked.inputs)
         with self._lock:
             self.billed_tokens += tokens
+            self.canary_tokens += tokens - self.count(asked.documents)
+            self.document_requests += bool(asked.documents)
             if self.recording:
-                self.billed.update(asked.inputs)
+                self.billed.update(asked.documents)
         if asked.body.get("encoding_format") != "base64":
-            numbers = [vector_of(text, self.dimensions).tolist() for text in asked.inputs]
+            numbers = [self._vector_of(text).tolist() for text in asked.inputs]
             return answer([{"index": i, "embedding": vector} for i, vector in enumerate(numbers)], tokens)
         vectors = [self._base64_of(text) for text in asked.inputs]
         data = b",".join(
@@ -184,8 +205,16 @@ class Endpoint:
 
     def _base64_of(self, text: str) -> bytes:
         if not self._table:
-            return _encoded(vector_of(text, self.dimensions))
+            return _encoded(self._vector_of(text))
         return self._table[zlib.crc32(text.encode()) % len(self._table)]
+
+    def _vector_of(self, text: str) -> NDArray[np.float32]:
+        vector = vector_of(self.revision + text, self.dimensions)
+        if not self.noise:
+            return vector
+        error = np.random.default_rng().standard_normal(self.dimensions) * np.sqrt(2 * self.noise / self.dimensions)
+        noisy: NDArray[np.float32] = (vector + error).astype(np.float32)
+        return noisy
 
 
 class _Server(ThreadingHTTPServer):

@@ -12,6 +12,7 @@ from pipelines.reembedding import next_ranges, texts_of
 from pipelines.running import generation_jobs, make_job
 from tests.embedders.batch_server import BatchServer
 from tests.embedders.endpoint import Asked, Endpoint, Reply, error
+from tierloom.canary_check import check_model
 from tierloom.checkpoint import Checkpoint, Limits, Space
 from tierloom.checkpoint import Endpoint as Address
 from tierloom.collection import Chunking, Collection, Sizes, plan_tiers
@@ -145,7 +146,10 @@ def small_collection(
         chunking=Chunking(max_tokens=8),
         sizes=Sizes(block_chunks=block_chunks, vector_shard_rows=shard_rows, index_shard_rows=4 * shard_rows),
     )
-    return create_collection(open_store(store), checkpoint, collection)
+    created = create_collection(open_store(store), checkpoint, collection)
+    # As whoever starts a run does.
+    check_model(open_store(store), checkpoint)
+    return created
 
 
 def ingest_job(store: str, base: int | None = None) -> Job:

@@ -31,6 +31,7 @@ from tests.transforms.runs import (
     split_of_lines,
 )
 from tests.transforms.test_histories import change_of
+from tierloom.canary_check import check_model
 from tierloom.commit import commit
 from tierloom.manifest import Manifest
 from tierloom.stores.opening import open_store
@@ -90,6 +91,7 @@ class Generations(RuleBasedStateMachine):
         checkpoint = msgspec.structs.replace(old, space=space)
         chunking = head.collection.chunking.as_cut_by(old)
         collection = msgspec.structs.replace(head.collection, checkpoint=checkpoint.fingerprint, chunking=chunking)
+        check_model(self.store, checkpoint)
         begin_generation(self.store, checkpoint, collection)
 
     @precondition(lambda self: bool(incomplete(head_of(self.url))))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import tierloom
 from pipelines.running import make_job
 from tests.embedders.endpoint import Asked, Endpoint, Reply, error
+from tests.one_canary import ASIDE, WATCHED, keep_one_canary
 from tests.transforms.runs import (
     Refusing,
     deletion_line,
@@ -59,16 +60,20 @@ class Place:
         self.folder = folder
         self.store = str(folder / "store")
         small_collection(self.store, endpoint, BLOCK)
+        keep_one_canary(self.store)
+        endpoint.billed_tokens = endpoint.canary_tokens = endpoint.requests = 0
 
     def split(self, name: str, lines: list[str]) -> Split:
         return split_of_lines(self.folder / name, lines)
 
     def ingest(self, splits: list[Split], tokens: int | None = None) -> tuple[RunReport, int]:
-        """The report, and what was billed."""
-        before = self.endpoint.billed_tokens
+        """The report, and what was billed for documents; all of it is within the cap."""
+        before, canaries = self.endpoint.billed_tokens, self.endpoint.canary_tokens
         job = make_job(self.store, "ingest", Fields(), allowance=Allowance(Caps(tokens=tokens)))
         report = run_directly(job, splits)
-        return report, self.endpoint.billed_tokens - before
+        billed = self.endpoint.billed_tokens - before
+        assert tokens is None or billed <= tokens
+        return report, billed - (self.endpoint.canary_tokens - canaries)
 
     def live(self) -> dict[tuple[str, int], str]:
         with tierloom.open(self.store) as snapshot:
@@ -89,7 +94,7 @@ def place(tmp_path: Path, endpoint: Endpoint) -> Place:
 
 
 @settings(max_examples=10, deadline=None)
-@given(groups=DOCUMENTS, cap=st.integers(1, 40 * TOKENS))
+@given(groups=DOCUMENTS, cap=st.integers(1, 40 * TOKENS + 6 * ASIDE))
 def test_documents_are_whole_or_left_and_the_next_run_pays_for_the_rest_alone(
     groups: list[list[int]], cap: int
 ) -> None:
@@ -107,17 +112,17 @@ def test_documents_are_whole_or_left_and_the_next_run_pays_for_the_rest_alone(
         report, billed = place.ingest(splits, cap)
         live = place.live()
         whole = {id_ for id_, _ in live}
-        assert billed <= cap
+        paid = endpoint.billed_tokens
         assert live == {key: text for key, text in everything.items() if key[0] in whole}
         assert report.record.left_documents == len(documents) - len(whole)
         assert report.record.documents.documents_in == len(whole)
         assert (report.least_left > 0) == (len(whole) < len(documents))
         # Nothing that fits is left.
-        assert billed + report.least_left > cap or not report.record.left_documents
+        assert paid + report.least_left > cap or not report.record.left_documents
 
         report, further = place.ingest(splits)
         assert place.live() == everything
-        assert billed + further == unique == endpoint.billed_tokens
+        assert billed + further == unique == endpoint.billed_tokens - endpoint.canary_tokens
         assert set(endpoint.billed.values()) == {1}
         assert head_of(place.store).documents.documents_in == len(documents)
         assert report.record.left_documents == 0
@@ -126,11 +131,11 @@ def test_documents_are_whole_or_left_and_the_next_run_pays_for_the_rest_alone(
 def test_an_older_version_stays_live_until_its_successor_can_be_paid_for(place: Place) -> None:
     place.ingest([place.split("old.jsonl", [record_line("d", 1, words("d", 3)), record_line("e", 1, words("e", 1))])])
     news = [place.split("new.jsonl", [record_line("d", 2, words("d", 3, 2)), deletion_line("e", 2)])]
-    report, billed = place.ingest(news, 2 * TOKENS)
+    report, billed = place.ingest(news, 2 * TOKENS + ASIDE)
     assert billed == 0
     assert place.live() == texts_of("d", 3)
     assert (report.record.left_documents, report.record.removed) == (1, 1)
-    assert report.least_left == 21
+    assert report.least_left == 3 * TOKENS + ASIDE
     place.ingest(news)
     assert place.live() == texts_of("d", 3, 2)
 
@@ -140,7 +145,7 @@ def test_a_file_that_holds_something_left_is_read_again_and_no_other(place: Plac
     folder.mkdir()
     for name, size in (("a", 1), ("b", 4)):
         (folder / f"{name}.jsonl").write_text(record_line(name, 1, words(name, size)))
-    place.ingest([*plan_splits([str(folder)]).splits], TOKENS)
+    place.ingest([*plan_splits([str(folder)]).splits], TOKENS + ASIDE)
     seen = read_seen_files(head_of(place.store).files, ObjectFiles(open_store(place.store)))
     assert set(seen) == {str(folder / "a.jsonl")}
     again = plan_splits([str(folder)], seen=seen)
@@ -154,7 +159,7 @@ def test_a_large_document_is_not_begun_twice(place: Place) -> None:
     size = 3 * SMALL
     lines = [record_line("d", 1, words("d", size)), record_line("e", 1, words("e", 1))]
     splits = [place.split("r.jsonl", lines)]
-    report, billed = place.ingest(splits, (2 * SMALL + 1) * TOKENS)
+    report, billed = place.ingest(splits, (2 * SMALL + 1) * TOKENS + 2 * WATCHED + ASIDE)
     assert billed == (2 * SMALL + 1) * TOKENS
     assert place.live() == texts_of("e", 1)
     assert (report.record.left_documents, report.record.documents.documents_in) == (1, 1)
@@ -169,7 +174,8 @@ def test_an_event_that_comes_twice_is_counted_in_both_times(place: Place) -> Non
     size = 2 * SMALL
     large = record_line("d", 1, words("d", size))
     first = [place.split("a.jsonl", [large])]
-    report, _ = place.ingest([*first, place.split("b.jsonl", [large])], (size + SMALL) * TOKENS)
+    cap = (size + SMALL) * TOKENS + 2 * WATCHED + ASIDE
+    report, _ = place.ingest([*first, place.split("b.jsonl", [large])], cap)
     # Both copies are the same blocks: the second one finds what the first one stored, or sends it too.
     assert report.record.documents.adds_up
     assert report.record.left_documents + report.record.documents.documents_in == 2
@@ -185,7 +191,7 @@ def test_letters_that_cannot_be_paid_for_stay_open(place: Place) -> None:
     place.ingest([place.split("r.jsonl", lines)])
     assert [part.letters for part in head_of(place.store).dead_letters] == [2]
     place.endpoint.script = None
-    job = make_job(place.store, "retry", Fields(), retry=True, allowance=Allowance(Caps(tokens=TOKENS)))
+    job = make_job(place.store, "retry", Fields(), retry=True, allowance=Allowance(Caps(tokens=TOKENS + ASIDE)))
     report = run_retry(place.store, job)
     assert (report.record.left_documents, report.record.documents.documents_in) == (1, 1)
     assert [part.letters for part in head_of(place.store).dead_letters] == [1]
@@ -203,17 +209,18 @@ def test_what_retries_ate_is_left_and_what_was_answered_is_kept(place: Place) ->
 
     place.endpoint.script = script
     lines = [record_line(name, 1, words(name, 1)) for name in "abcd"]
-    report, billed = place.ingest([place.split("r.jsonl", lines)], 4 * TOKENS)
+    report, billed = place.ingest([place.split("r.jsonl", lines)], 4 * TOKENS + ASIDE)
     assert billed == 0
     assert report.record.left_documents == 4
     assert not report.published
 
 
 def test_a_pipeline_without_end_fails_at_its_cap(place: Place) -> None:
-    allowance = Allowance(Caps(tokens=2 * TOKENS))
+    cap = 2 * TOKENS + ASIDE
+    allowance = Allowance(Caps(tokens=cap))
     job = replace(make_job(place.store, "stream", Fields(), allowance=allowance), base=None)
     documents = [Document(name, 1, words(name, 1), "{}", Origin("topic")) for name in "abc"]
-    said = f"--max-tokens {2 * TOKENS}: what comes next would pass it; start again"
+    said = f"--max-tokens {cap}: what comes next would pass it; start again"
     with closing(InlineStep(ShardBundleDoFn(job))) as step, pytest.raises(CapReached, match=said):
         list(step.bundle([Span(tuple(documents), "0", 0, 0, 3)], others=aside()))
-    assert place.endpoint.billed_tokens == 2 * TOKENS
+    assert place.endpoint.billed_tokens == 2 * TOKENS + WATCHED

@@ -130,7 +130,7 @@ def test_what_was_stored_is_not_paid_for_again(
     monkeypatch.undo()
     report = run_directly(ingest_job(store), plan)
     # A block of which nothing was stored is asked for again.
-    assert {text for asked in endpoint.asked for text in asked.inputs} <= {"poison", "hello", "newer"}
+    assert {text for asked in endpoint.asked for text in asked.documents} <= {"poison", "hello", "newer"}
     assert report.record.found_chunks + report.record.embedded_chunks == 13
     assert report.record.found_chunks >= 12
 

@@ -4,6 +4,8 @@ Who is to blame for a request that keeps failing, the input or the endpoint? An 
 endpoint answers something else: before a request is bisected, and again before a single input is given up, one
 plain word is sent. If that word has no usable vector either, the endpoint is at fault and the job stops; so an
 outage, a captive portal or a wrong model never turns a corpus into dead letters.
+
+Whether the vectors are still those of the same model is told by the canaries that requests carry, see `canaried`.
 """
 
 import threading
@@ -15,14 +17,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tierloom.canaries import Canaries
+from tierloom.canary_room import Packed, canary_bound, pack_with_canaries
 from tierloom.checkpoint import Checkpoint, Role
 from tierloom.embedders.answers import Answer
+from tierloom.embedders.canaried import CanariedEndpoint
 from tierloom.embedders.checking import check_inputs
 from tierloom.embedders.embedder import Embedded, PaidInPart, Rejection
 from tierloom.embedders.openai_endpoint import OpenAIEndpoint
 from tierloom.embedders.packing import most_tokens, pack
 from tierloom.embedders.retrying import Fault, Patience, RequestFailed, retrying
-from tierloom.errors import CapReached, EmbedderRefused, EmbedderUnavailable
+from tierloom.errors import CapReached, EmbedderError, EmbedderRefused, EmbedderUnavailable, ModelChanged
 from tierloom.spending.account import Account
 
 PROBE: Final = "hello"
@@ -30,9 +35,9 @@ PROBE: Final = "hello"
 _PROBE_TOKENS: Final = len(PROBE) + 4
 
 # Faults that get the brief attempts: asking for the whole request, for a part of one that failed, for the probe.
-_WHOLE: Final = frozenset({Fault.MALFORMED, Fault.TIMED_OUT})
-_PART: Final = frozenset({Fault.MALFORMED, Fault.TIMED_OUT, Fault.FAILING})
-_PROBE: Final = frozenset({Fault.MALFORMED})
+_WHOLE: Final = frozenset({Fault.MALFORMED, Fault.NO_CANARY, Fault.TIMED_OUT})
+_PART: Final = frozenset({Fault.MALFORMED, Fault.NO_CANARY, Fault.TIMED_OUT, Fault.FAILING})
+_PROBE: Final = frozenset({Fault.MALFORMED, Fault.NO_CANARY})
 
 _REASONS: Final = {
     Fault.REFUSED_INPUT: "refused-by-model",
@@ -45,16 +50,18 @@ _REASONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """The inputs of one request, with upper bounds of their tokens."""
+    """The inputs of one request, with upper bounds of their tokens, and whether it carries a canary."""
 
     texts: list[str]
     bounds: list[int]
+    canary: bool
 
 
 class OpenAICompatibleEmbedder:
     """Embeds through one endpoint with at most `concurrency` requests under way, whoever asks.
 
-    `patience` bounds the retries of each request; `sleep` takes the place of waiting between them.
+    `patience` bounds the retries of each request; `sleep` takes the place of waiting between them. With `canaries` each
+    request carries one, or where it has no room for it, each call of `embed` ends with one.
     """
 
     def __init__(
@@ -67,6 +74,7 @@ class OpenAICompatibleEmbedder:
         sleep: Callable[[float], None] | None = None,
         role: Role = "documents",
         account: Account | None = None,
+        canaries: Callable[[], Canaries] | None = None,
     ) -> None:
         """Requests are paid from `account`, and wait for their turn with it.
 
@@ -76,28 +84,35 @@ class OpenAICompatibleEmbedder:
         self._account = account
         heed = account.heed if account else None
         self._endpoint = OpenAIEndpoint(checkpoint, concurrency, connect_seconds, read_seconds, role, heed)
+        self._canaried = CanariedEndpoint(self._endpoint, checkpoint, canaries) if canaries else None
         # More threads than requests: while one decodes its answer or waits to try again, another one asks.
         self._pool = ThreadPoolExecutor(2 * concurrency, thread_name_prefix="embed")
         self._patience = patience
         self._sleep = sleep
         self._over = threading.Event()
-        self._refusal = ""
+        self._end: EmbedderError = EmbedderRefused("the embedder was closed")
         self._answered = False
 
     def embed(self, inputs: Sequence[str], token_bounds: Sequence[int]) -> Embedded:
-        """See `Embedder.embed`. The probe's tokens, if it was sent, are among those billed.
+        """See `Embedder.embed`. The tokens of canaries, and of the probe if it was sent, are among those billed.
 
-        Raises `PaidInPart` when the account does not allow all of it.
+        Raises `PaidInPart` when the account does not allow all of it, `ModelChanged` when a canary was answered by
+        another model, and whatever reading the canaries raises.
         """
         limits = self._checkpoint.limits
         rejected = check_inputs(inputs, token_bounds, min(limits.tokens_per_input, limits.tokens_per_request))
         kept = [position for position in range(len(inputs)) if position not in rejected]
         bounds = [token_bounds[position] for position in kept]
-        ranges = pack(bounds, limits.inputs_per_request, self._tokens_per_request)
-        groups = [kept[r.start : r.stop] for r in ranges]
+        packed = self._packed(bounds)
+        groups = [kept[r.start : r.stop] for r in packed.ranges]
+        batches = [
+            _Batch([inputs[p] for p in group], [token_bounds[p] for p in group], carrying)
+            for group, carrying in zip(groups, packed.carrying, strict=True)
+        ]
         vectors = np.zeros((len(inputs), self._checkpoint.space.dimensions), np.float32)
-        tokens, unpaid = 0, set[int]()
-        for group, answer in zip(groups, self._answers(inputs, token_bounds, groups), strict=True):
+        answers, unpaid = self._answers(batches), set[int]()
+        tokens = self._vouch_by_canary() if packed.has_closing else 0
+        for group, answer in zip(groups, answers, strict=True):
             vectors[group] = answer.vectors
             rejected |= {group[place]: rejection for place, rejection in answer.rejected.items()}
             tokens += answer.tokens or 0
@@ -109,15 +124,21 @@ class OpenAICompatibleEmbedder:
 
     def close(self) -> None:
         """End the waits, let requests under way finish, and close the connections."""
-        self._refusal = self._refusal or "the embedder was closed"
         self._over.set()
         # Queued requests are not cancelled: each ends at once, and whoever waits for it is told why.
         self._pool.shutdown(wait=True)
         self._endpoint.close()
 
-    def _answers(self, inputs: Sequence[str], bounds: Sequence[int], groups: list[list[int]]) -> list[Answer]:
+    def _packed(self, bounds: list[int]) -> Packed:
+        if self._canaried:
+            return pack_with_canaries(bounds, self._checkpoint, self._tokens_per_request)
+        ranges = pack(bounds, self._checkpoint.limits.inputs_per_request, self._tokens_per_request)
+        return Packed(ranges, [True] * len(ranges))
+
+    def _answers(self, batches: list[_Batch]) -> list[Answer]:
         self._refuse_if_over()
-        batches = [_Batch([inputs[p] for p in group], [bounds[p] for p in group]) for group in groups]
+        if self._canaried and batches:
+            self._canaried.prepare()
         futures = [self._pool.submit(self._answer, batch) for batch in batches]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
@@ -153,7 +174,9 @@ class OpenAICompatibleEmbedder:
     def _attempt(self, batch: _Batch, part: range, whole: bool) -> Answer | RequestFailed:
         texts = batch.texts[part.start : part.stop]
         try:
-            answer = self._ask(texts, sum(batch.bounds[part.start : part.stop]), _WHOLE if whole else _PART)
+            answer = self._ask(
+                texts, sum(batch.bounds[part.start : part.stop]), _WHOLE if whole else _PART, batch.canary
+            )
         except RequestFailed as failure:
             return failure
         probed = self._vouch() if len(answer.rejected) == len(texts) else 0
@@ -162,40 +185,58 @@ class OpenAICompatibleEmbedder:
 
     def _vouch(self) -> int:
         """Make sure that the endpoint has a usable vector for a plain word; the tokens that this took."""
+        said = f"so it answers even the one word {PROBE!r}"
+        answer = self._ask_plain([PROBE], _PROBE_TOKENS, said)
+        if answer.rejected:
+            raise self._refuse(f"{answer.rejected[0].detail}; {said}")
+        return answer.tokens or 0
+
+    def _vouch_by_canary(self) -> int:
+        """Make sure that it is still the same model; the tokens that this took."""
+        return self._ask_plain([], 0, "so it answers a canary", True).tokens or 0
+
+    def _ask_plain(self, texts: list[str], bound: int, said: str, canary: bool = False) -> Answer:
+        """Ask for what any endpoint that is well has an answer to."""
         try:
-            answer = self._ask([PROBE], _PROBE_TOKENS, _PROBE)
+            return self._ask(texts, bound, _PROBE, canary)
         except RequestFailed as failure:
-            detail = f"{failure.detail}; so it answers even the one word {PROBE!r}"
+            detail = f"{failure.detail}; {said}"
             if failure.fault in (Fault.REFUSED_INPUT, Fault.WRONG_DIMENSIONS):
                 raise self._refuse(detail) from None
             raise EmbedderUnavailable(f"{self._who}: {detail}") from None
-        if answer.rejected:
-            raise self._refuse(f"{answer.rejected[0].detail}; so it answers even the one word {PROBE!r}")
-        return answer.tokens or 0
 
-    def _ask(self, texts: list[str], bound: int, brief: frozenset[Fault]) -> Answer:
-        """One request of at most `bound` tokens with its retries. Raises `RequestFailed` for what may be the fault of
-        the inputs."""
+    def _ask(self, texts: list[str], bound: int, brief: frozenset[Fault], canary: bool) -> Answer:
+        """One request of at most `bound` tokens, with a canary besides or not, with its retries. Raises `RequestFailed`
+        for what may be the fault of the inputs."""
         if not self._answered:
             brief |= {Fault.UNREACHABLE}
+        asking: OpenAIEndpoint | CanariedEndpoint = self._endpoint
+        if canary and self._canaried:
+            asking, bound = self._canaried, bound + canary_bound(self._checkpoint)
         try:
-            answer: Answer = retrying(self._patience, brief, self._over, self._sleep)(self._ask_once, texts, bound)
+            answer: Answer = retrying(self._patience, brief, self._over, self._sleep)(
+                self._ask_once, asking, texts, bound
+            )
+        except ModelChanged as change:
+            raise self._stop(change) from None
         except RequestFailed as failure:
             if failure.fault is Fault.REFUSED_JOB:
                 raise self._refuse(failure.detail) from None
+            if failure.fault is Fault.NO_CANARY:
+                raise self._stop(ModelChanged(f"{self._who}: {failure.detail}; it had one before")) from None
             if failure.fault in (Fault.UNREACHABLE, Fault.BUSY):
                 raise EmbedderUnavailable(f"{self._who}: {failure.detail}") from None
             raise
         self._answered = True
         return answer
 
-    def _ask_once(self, texts: list[str], bound: int) -> Answer:
+    def _ask_once(self, asking: OpenAIEndpoint | CanariedEndpoint, texts: list[str], bound: int) -> Answer:
         self._refuse_if_over()
         if self._account is None:
-            return self._endpoint.ask(texts)
+            return asking.ask(texts)
         payment = self._account.request(bound, self._wait)
         try:
-            answer = self._endpoint.ask(texts)
+            answer = asking.ask(texts)
         except RequestFailed as failure:
             if not failure.billed:
                 payment.void()
@@ -208,15 +249,18 @@ class OpenAICompatibleEmbedder:
         (self._sleep or self._over.wait)(seconds)
         self._refuse_if_over()
 
-    def _refuse(self, detail: str) -> EmbedderRefused:
+    def _refuse(self, detail: str) -> EmbedderError:
+        return self._stop(EmbedderRefused(f"{self._who}: {detail}"))
+
+    def _stop(self, error: EmbedderError) -> EmbedderError:
         """The error to raise, now and in every other thread that would still ask."""
-        self._refusal = f"{self._who}: {detail}"
+        self._end = error
         self._over.set()
-        return EmbedderRefused(self._refusal)
+        return type(error)(str(error))
 
     def _refuse_if_over(self) -> None:
         if self._over.is_set():
-            raise EmbedderRefused(self._refusal)
+            raise type(self._end)(str(self._end))
 
     @property
     def _tokens_per_request(self) -> int:

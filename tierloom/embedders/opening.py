@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tierloom.canaries import Canaries
 from tierloom.checkpoint import Checkpoint, Role
 from tierloom.embedders.embedder import Embedder
 from tierloom.embedders.metered import Metered
@@ -19,20 +20,29 @@ if TYPE_CHECKING:
     from tierloom.embedders.submitted_batch import UnderWay
 
 _END_MARKS: Final = 4
+# Reads the canaries of a checkpoint, when they are needed.
+ReadCanaries = Callable[[], Canaries]
+
 # Those of a server come from all of its threads.
 _QUERIES_AT_ONCE: Final = 32
 
 
 def open_embedder(
-    checkpoint: Checkpoint, concurrency: int = 8, role: Role = "documents", account: Account | None = None
+    checkpoint: Checkpoint,
+    concurrency: int = 8,
+    role: Role = "documents",
+    account: Account | None = None,
+    canaries: ReadCanaries | None = None,
 ) -> Embedder:
     """The embedder of `checkpoint` in this role; at most `concurrency` requests of it are under way at once, paid from
     `account`.
 
-    Its vectors have been through the declared post-processing, but for the unit norm. Raises `MissingExtra` when its
-    library is not installed, `EmbedderRefused` when it cannot serve this checkpoint.
+    Its vectors have been through the declared post-processing, but for the unit norm. `canaries` go along with the
+    requests for documents to an endpoint, and are read when the first one is due. A model that runs in this process
+    does without: it does not change while it is open. Raises `MissingExtra` when its library is not installed,
+    `EmbedderRefused` when it cannot serve this checkpoint.
     """
-    return post_processed(open_model(checkpoint, concurrency, role, account), checkpoint)
+    return post_processed(open_model(checkpoint, concurrency, role, account, canaries), checkpoint)
 
 
 def post_processed(embedder: Embedder, checkpoint: Checkpoint) -> Embedder:
@@ -41,13 +51,17 @@ def post_processed(embedder: Embedder, checkpoint: Checkpoint) -> Embedder:
 
 
 def open_model(
-    checkpoint: Checkpoint, concurrency: int = 8, role: Role = "documents", account: Account | None = None
+    checkpoint: Checkpoint,
+    concurrency: int = 8,
+    role: Role = "documents",
+    account: Account | None = None,
+    canaries: ReadCanaries | None = None,
 ) -> Embedder:
     """As `open_embedder`, with vectors as the model answers them."""
     if checkpoint.space.in_process:
         embedder = _open_in_process(checkpoint)
         return Metered(embedder, account) if account else embedder
-    return _open_openai(checkpoint, concurrency, role, account=account)
+    return _open_openai(checkpoint, concurrency, role, account=account, canaries=canaries)
 
 
 def open_batch_lane(
@@ -56,6 +70,7 @@ def open_batch_lane(
     at_once: int,
     before_submission: Callable[[int], None],
     watch: Callable[["UnderWay"], None],
+    canaries: ReadCanaries | None = None,
 ) -> "BatchLane":
     """The Batch API of `checkpoint`: see `BatchLane`. Its vectors are as the model answers them. Raises as
     `open_embedder`."""
@@ -64,7 +79,7 @@ def open_batch_lane(
         from tierloom.embedders import batch_lane
     except ModuleNotFoundError as error:
         raise MissingExtra("openai", f"the model {checkpoint.space.model}") from error
-    return batch_lane.BatchLane(checkpoint, store, at_once, before_submission, watch, batch_lane.LOOKS)
+    return batch_lane.BatchLane(checkpoint, store, at_once, before_submission, watch, canaries=canaries)
 
 
 def why_no_batches(checkpoint: Checkpoint) -> str | None:
@@ -148,6 +163,7 @@ def _open_openai(
     role: Role,
     impatient: bool = False,
     account: Account | None = None,
+    canaries: ReadCanaries | None = None,
 ) -> Embedder:
     try:
         from tierloom.embedders.openai_compatible import OpenAICompatibleEmbedder
@@ -155,6 +171,6 @@ def _open_openai(
     except ModuleNotFoundError as error:
         raise MissingExtra("openai", f"the model {checkpoint.space.model}") from error
     if not impatient:
-        return OpenAICompatibleEmbedder(checkpoint, concurrency, role=role, account=account)
+        return OpenAICompatibleEmbedder(checkpoint, concurrency, role=role, account=account, canaries=canaries)
     patience = Patience(attempts=3, brief_attempts=2, total_seconds=8.0, first_wait=0.2, longest_wait=2.0)
     return OpenAICompatibleEmbedder(checkpoint, concurrency, patience, connect_seconds=3.0, read_seconds=6.0, role=role)

@@ -22,6 +22,7 @@ class Fault(StrEnum):
     FAILING = "failing"  # 5xx
     EXPIRED = "expired"  # a batch ended before its turn came
     MALFORMED = "malformed"  # 200, but not an answer
+    NO_CANARY = "no-canary"  # an answer without a usable vector for the canary that went along
     WRONG_DIMENSIONS = "wrong-dimensions"  # an answer of another model
     REFUSED_INPUT = "refused-input"  # any other 4xx
     REFUSED_JOB = "refused-job"  # key, quota, model or address
