@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
+from tierloom.canaries import kept_canaries
 from tierloom.embedders.opening import open_batch_lane, post_processed
 from tierloom.stores.opening import open_store
 from transforms.elements import VectorBlock
@@ -78,6 +80,7 @@ class EmbedByBatchDoFn(beam.DoFn):
             self._job.concurrency,
             lambda tokens: allow_batch(self._job, tokens),
             lambda now: self._progress.waits_for(now.batches, now.requests, now.answered, now.since),
+            lru_cache(partial(kept_canaries, self._store, self._job.checkpoint)),
         )
         self._embedder = post_processed(self._lane, self._job.checkpoint)
         self._scratch = TemporaryDirectory(dir=self._store.scratch(), prefix="waiting-")

@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from tests.embedders.endpoint import Reply, error, items
+from tests.embedders.endpoint import Reply, error, is_canary, items, tokens_of
 
 # What becomes of a request: it is answered, it expires, no line comes back for it, or it fails with this status.
 Fate = Literal["answered", "expired", "missing"] | int
@@ -64,7 +64,8 @@ class BatchServer:
     """The server and what it holds.
 
     `before` is asked before anything is done for a call, `after` when it is done and not yet answered. `fate` says what
-    becomes of a request, by its texts; `vectors` spoils the `data` of an answer.
+    becomes of a request, by its texts but for canaries; `spoil` spoils the `data` of an answer. With another `revision`
+    it is another model. `billed` counts texts but for canaries, whose `canary_tokens` are among the `billed_tokens`.
     """
 
     def __init__(self, dimensions: int = 16, looks: int = 1, seed: int = 0) -> None:
@@ -83,6 +84,8 @@ class BatchServer:
         self.calls: list[Call] = []
         self.billed: Counter[str] = Counter()
         self.billed_tokens = 0
+        self.canary_tokens = 0
+        self.revision = ""
         self.violations: list[str] = []
         self._dice = random.Random(seed)
         self._made = 0
@@ -132,7 +135,8 @@ class BatchServer:
             return self.before(call) or self._answered(call)
 
     def _answered(self, call: Call) -> Reply:
-        reply = self._proper(call)
+        at_once = call.is_("POST", "/embeddings")
+        reply = _json(self._embeddings(json.loads(call.body))) if at_once else self._proper(call)
         return self.after(call) or reply
 
     def _proper(self, call: Call) -> Reply:
@@ -208,30 +212,35 @@ class BatchServer:
         return _json(self._batch(batch))
 
     def _finish(self, batch: Batch, ending: str | None) -> None:
-        fates = [self.fate(request["body"]["input"]) for request in batch.requests]
+        fates = [self.fate(_documents(request)) for request in batch.requests]
         answered, failed = [], []
         for request, fate in zip(batch.requests, fates, strict=True):
             if fate == "answered":
                 answered.append(self._answer(request))
             elif fate != "missing":
-                failed.append(_failure(request, fate, self.refusing(request["body"]["input"])))
+                failed.append(_failure(request, fate, self.refusing(_documents(request))))
         batch.status = ending or ("expired" if {"expired", "missing"} & {*map(str, fates)} else "completed")
         batch.counts = Counter(completed=len(answered), failed=len(failed))
         batch.output = self._lines(answered)
         batch.errors = self._lines(failed)
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        texts = request["body"]["input"]
-        tokens = sum(len(text.encode()) for text in texts)
-        self.billed.update(texts)
+        body = self._embeddings(request["body"])
+        return _line(request, {"status_code": 200, "request_id": "r", "body": body}, None)
+
+    def _embeddings(self, asked: dict[str, Any]) -> dict[str, Any]:
+        texts = asked["input"]
+        tokens = tokens_of(texts)
+        documents = [text for text in texts if not is_canary(text)]
+        self.billed.update(documents)
         self.billed_tokens += tokens
-        body = {
+        self.canary_tokens += tokens - tokens_of(documents)
+        return {
             "object": "list",
-            "data": self.spoil(items(texts, self.dimensions)),
-            "model": request["body"]["model"],
+            "data": self.spoil(items([self.revision + text for text in texts], self.dimensions)),
+            "model": asked["model"],
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
-        return _line(request, {"status_code": 200, "request_id": "r", "body": body}, None)
 
     def _lines(self, lines: list[dict[str, Any]]) -> str | None:
         if not lines:
@@ -284,7 +293,11 @@ class BatchServer:
 
 
 def _tokens(batch: Batch) -> int:
-    return sum(len(text.encode()) for request in batch.requests for text in request["body"]["input"])
+    return sum(tokens_of(request["body"]["input"]) for request in batch.requests)
+
+
+def _documents(request: dict[str, Any]) -> list[str]:
+    return [text for text in request["body"]["input"] if not is_canary(text)]
 
 
 def _line(request: dict[str, Any], response: dict[str, Any] | None, failure: dict[str, Any] | None) -> dict[str, Any]:

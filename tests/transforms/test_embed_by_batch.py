@@ -11,12 +11,14 @@ import pytest
 from tests.embedders.batch_server import BatchServer
 from tests.embedders.endpoint import error, vector_of
 from tests.transforms.runs import MAIN, drive, ingest_job, small_collection
+from tierloom.canary_check import check_model
 from tierloom.document import Chunk, Origin
 from tierloom.embedders import batch_lane, gathering
 from tierloom.embedders.batch_pace import Looks
 from tierloom.errors import EmbedderRefused
 from tierloom.post_processing import layer_norm
 from tierloom.quantizer import to_unit_float16
+from tierloom.stores.opening import open_store
 from transforms.elements import Place, VectorBlock
 from transforms.embed import EmbeddedBlock
 from transforms.embed_by_batch import EmbedByBatchDoFn
@@ -29,7 +31,8 @@ from transforms.progress import total_progress
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIERLOOM_TEST_KEY", "a key")
     monkeypatch.setattr(batch_lane, "LOOKS", Looks(0.0, 1.0, 0.0))
-    monkeypatch.setattr(gathering, "MAX_INPUTS", 6)
+    # Two requests of three, and their canaries.
+    monkeypatch.setattr(gathering, "MAX_INPUTS", 8)
 
 
 @pytest.fixture
@@ -43,6 +46,8 @@ def server() -> Iterator[BatchServer]:
 def job(tmp_path: Path, server: BatchServer) -> Job:
     (tmp_path / "progress").mkdir()
     small_collection(str(tmp_path / "store"), server)
+    server.calls.clear()
+    server.billed_tokens = server.canary_tokens = 0
     return replace(
         ingest_job(str(tmp_path / "store")), lane="batch", progress=str(tmp_path / "progress"), concurrency=2
     )
@@ -134,6 +139,7 @@ def test_refused_chunks_become_letters(server: BatchServer, job: Job) -> None:
 def test_vectors_are_post_processed(server: BatchServer, job: Job) -> None:
     space = msgspec.structs.replace(job.checkpoint.space, post_processing=("layer-norm", "unit-norm"))
     normed = replace(job, checkpoint=msgspec.structs.replace(job.checkpoint, space=space))
+    check_model(open_store(job.store), normed.checkpoint)
     (embedded,) = drive(EmbedByBatchDoFn(normed), [block_of(["text"])])[MAIN]
     assert np.array_equal(embedded.block.vectors, to_unit_float16(layer_norm(vector_of("text", 16)[np.newaxis])))
 

@@ -12,9 +12,10 @@ from typing import Final, Literal
 
 import numpy as np
 
+from tierloom.canaries import Canaries, refuse_changed
 from tierloom.checkpoint import Checkpoint
 from tierloom.document import content_hash
-from tierloom.embedders.batch_lines import read_line
+from tierloom.embedders.batch_lines import AnsweredCanary, read_line
 from tierloom.embedders.batch_pace import Looks, Queue, Rounds
 from tierloom.embedders.batch_records import BatchRecord
 from tierloom.embedders.batch_troubles import cancelled, interruptible, lost, refused, trouble_in
@@ -26,7 +27,7 @@ from tierloom.embedders.openai_batches import NotThere, Standing
 from tierloom.embedders.patient_batches import PatientBatches
 from tierloom.embedders.retrying import Patience
 from tierloom.embedders.submitted_batch import SubmittedBatch, UnderWay, under_way_of
-from tierloom.errors import EmbedderError
+from tierloom.errors import EmbedderError, ModelChanged
 from tierloom.stores.store import Store
 
 LOOKS: Final = Looks()
@@ -47,9 +48,11 @@ class BatchLane:
         patience: Patience = Patience(),  # noqa: B008 - immutable
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
+        canaries: Callable[[], Canaries] | None = None,
     ) -> None:
         """`before_submission` is told the tokens of each batch, at most, before anything of it is sent; what it raises
-        keeps the batch from being submitted. `watch` is told whenever something changed.
+        keeps the batch from being submitted. `watch` is told whenever something changed. With `canaries` requests carry
+        one each, and a batch that another model answered is forgotten.
 
         Raises `EmbedderRefused` without a usable API key, `Malformed` or `Corrupt` for a record that was edited.
         """
@@ -59,7 +62,8 @@ class BatchLane:
         self._known = KnownBatches(store, checkpoint.fingerprint)
         self._scratch = TemporaryDirectory(dir=store.scratch(), prefix="batches-")
         self._folder = Path(self._scratch.name)
-        self._gatherer = Gatherer(checkpoint, self._folder)
+        self._canaries = canaries
+        self._gatherer = Gatherer(checkpoint, self._folder, canaries)
         self._queue = Queue(at_once, checkpoint.limits.tokens_per_request)
         self._rounds = Rounds(looks, clock, sleep)
         self._probe_tokens = 0
@@ -113,7 +117,8 @@ class BatchLane:
         return True
 
     def look(self) -> bool:
-        """Whether a batch ended; they are looked at if it is time to. Raises `WaitInterrupted` on Ctrl-C."""
+        """Whether a batch ended; they are looked at if it is time to. Raises `WaitInterrupted` on Ctrl-C, and
+        `ModelChanged` where another model answered."""
         under_way = self._known.under_way
         if not (under_way and self._rounds.due):
             return False
@@ -230,6 +235,7 @@ class BatchLane:
         batch.begin_collecting(self._folder / f"{batch.digest}.f4", self._checkpoint.space.dimensions)
         for line in self._api.lines(standing.files, self._folder / f"{batch.digest}.jsonl"):
             if (read := read_line(line, len(batch.places), self._checkpoint)) is not None:
+                self._judge(batch, standing, read.canary)
                 batch.take(read)
         batch.end(self._api.redacted)
         self._probe_tokens += batch.probe_tokens
@@ -239,6 +245,18 @@ class BatchLane:
             self._known.cancelled(batch)
             self._in_trouble(cancelled(batch))
         self._in_trouble(trouble_in(batch, self._api.who, self._api.redacted, self._known.sendings))
+
+    def _judge(self, batch: SubmittedBatch, standing: Standing, canary: AnsweredCanary | None) -> None:
+        """Raises `ModelChanged` for a canary that another model answered. The batch is of no use then."""
+        canaries = self._canaries() if self._canaries and canary else None
+        if canaries is None or canary is None or canary.place >= len(canaries.texts):
+            return
+        try:
+            refuse_changed(canaries, canary.place, canary.vector, self._checkpoint)
+        except ModelChanged:
+            batch.ended = True
+            self._forget([batch])
+            raise
 
     def _refused(self, batch: SubmittedBatch, standing: Standing) -> None:
         """The provider did not begin with it, and bills nothing."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from tierloom.checkpoint import Checkpoint
 from tierloom.embedders.answers import Answer, MalformedAnswer, WrongDimensions, decode_answer, describe_body
@@ -24,7 +26,8 @@ MAX_BYTES: Final = 200_000_000
 PROBE_ID: Final = "probe"
 ENDPOINT: Final = "/v1/embeddings"
 
-_RANGE: Final = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
+# The inputs of the batch, and which canary goes along with them, if one does.
+_RANGE: Final = re.compile(r"([0-9]{1,5})-([0-9]{1,5})(?:-([0-9]{1,2}))?")
 _EXPIRED: Final = frozenset({"batch_expired", "batch_cancelled"})
 _SHOWN: Final = 500
 
@@ -41,17 +44,40 @@ class _Line(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
+class SentCanary:
+    """A canary that goes along with a request: its place among the canaries, and what is sent."""
+
+    place: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredCanary:
+    """What came back for one: float32 (D,)."""
+
+    place: int
+    vector: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
 class AnsweredLine:
-    """A line that came back: which inputs of the batch it is about (None for the probe), and what became of them."""
+    """A line that came back: which inputs of the batch it is about (None for the probe), what became of them, and of
+    the canary that went along."""
 
     inputs: range | None
     outcome: Answer | RequestFailed
+    canary: AnsweredCanary | None = None
 
 
-def request_line(inputs: range | None, checkpoint: Checkpoint, texts: Sequence[str]) -> bytes:
-    """A request for `texts`, which are the inputs of the batch in that range; None says that it is the probe."""
-    body = request_members(checkpoint, "documents") | {checkpoint.endpoint.inputs: texts}
+def request_line(
+    inputs: range | None, checkpoint: Checkpoint, texts: Sequence[str], canary: SentCanary | None = None
+) -> bytes:
+    """A request for `texts`, which are the inputs of the batch in that range; None says that it is the probe. The
+    `canary` goes last."""
+    every = [*texts, canary.text] if canary else texts
+    body = request_members(checkpoint, "documents") | {checkpoint.endpoint.inputs: every}
     name = PROBE_ID if inputs is None else f"{inputs.start}-{inputs.stop}"
+    name += f"-{canary.place}" if canary else ""
     return msgspec.json.encode({"custom_id": name, "method": "POST", "url": ENDPOINT, "body": body}) + b"\n"
 
 
@@ -60,10 +86,27 @@ def read_line(line: bytes, inputs: int, checkpoint: Checkpoint) -> AnsweredLine 
     parsed = _parse(line)
     if parsed is None:
         return None
-    asked = None if parsed.custom_id == PROBE_ID else _range_of(parsed.custom_id, inputs)
-    if asked is None and parsed.custom_id != PROBE_ID:
+    if parsed.custom_id == PROBE_ID:
+        return AnsweredLine(None, _outcome(parsed, 1, checkpoint))
+    if (found := _inputs_and_canary(parsed.custom_id, inputs)) is None:
         return None
-    return AnsweredLine(asked, _outcome(parsed, len(asked) if asked else 1, checkpoint))
+    asked, canary = found
+    if canary is None:
+        return AnsweredLine(asked, _outcome(parsed, len(asked), checkpoint))
+    return _with_canary(asked, canary, _outcome(parsed, len(asked) + 1, checkpoint))
+
+
+def _with_canary(asked: range, place: int, outcome: Answer | RequestFailed) -> AnsweredLine:
+    """The answer to some inputs, apart from that to the canary after them."""
+    if isinstance(outcome, RequestFailed):
+        return AnsweredLine(asked, outcome)
+    if (rejection := outcome.rejected.get(len(asked))) is not None:
+        return AnsweredLine(
+            asked, RequestFailed(Fault.NO_CANARY, f"{rejection.detail}, for the canary that went along")
+        )
+    rejected = {at: why for at, why in outcome.rejected.items() if at < len(asked)}
+    answer = Answer(outcome.vectors[:-1], rejected, outcome.tokens)
+    return AnsweredLine(asked, answer, AnsweredCanary(place, outcome.vectors[-1]))
 
 
 def _parse(line: bytes) -> _Line | None:
@@ -87,10 +130,11 @@ def _parse_leniently(line: bytes) -> _Line | None:
     return parsed
 
 
-def _range_of(custom_id: str, inputs: int) -> range | None:
+def _inputs_and_canary(custom_id: str, inputs: int) -> tuple[range, int | None] | None:
     said = _RANGE.fullmatch(custom_id)
-    asked = range(int(said[1]), int(said[2])) if said else range(0)
-    return asked if asked and asked.stop <= inputs else None
+    if said is None or not (asked := range(int(said[1]), int(said[2]))) or asked.stop > inputs:
+        return None
+    return asked, int(said[3]) if said[3] else None
 
 
 def _outcome(line: _Line, inputs: int, checkpoint: Checkpoint) -> Answer | RequestFailed:

@@ -1,14 +1,19 @@
 """Gathering inputs until they fill a batch: requests go to a file as they come, so that no text is held in memory."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count
 from pathlib import Path
+from random import randrange
 from typing import Final
 
+from tierloom.canaries import MOST_TEXTS, Canaries, canary_inputs
+from tierloom.canary_room import Packed, canary_bound, pack_with_canaries
 from tierloom.checkpoint import Checkpoint
 from tierloom.digest import digest_of
-from tierloom.embedders.batch_lines import MAX_BYTES, MAX_INPUTS, request_line
+from tierloom.embedders.batch_lines import MAX_BYTES, MAX_INPUTS, SentCanary, request_line
 from tierloom.embedders.packing import pack
 
 PROBE: Final = "hello"
@@ -29,12 +34,13 @@ class Wanted:
 @dataclass(slots=True)
 class Gathering:
     """Requests of a batch to be, in the file at `path`. `contents` are the hashes of their inputs, in order; `shards`
-    wait for them; `tokens` bounds what they cost."""
+    wait for them; `tokens` bounds what they cost, with the `canaries` that go along."""
 
     path: Path
     attempt: int
     contents: dict[bytes, None] = field(default_factory=dict)
     shards: set[str] = field(default_factory=set)
+    canaries: int = 0
     tokens: int = 0
     bytes: int = 0
 
@@ -50,8 +56,11 @@ class Gatherer:
     Inputs that were sent before go apart from those that were not, with a probe beside them.
     """
 
-    def __init__(self, checkpoint: Checkpoint, folder: Path) -> None:
+    def __init__(self, checkpoint: Checkpoint, folder: Path, canaries: Callable[[], Canaries] | None = None) -> None:
+        """With `canaries`, which are read when they are due, a request that has room for one carries it."""
         self._checkpoint, self._limits, self._folder = checkpoint, checkpoint.limits, folder
+        self._read_canaries = canaries
+        self._turns = count(randrange(MOST_TEXTS))
         self._open: dict[int, Gathering] = {}
         self._full: deque[Gathering] = deque()
         self._made = 0
@@ -59,9 +68,9 @@ class Gatherer:
 
     def add(self, shard: str, attempt: int, wanted: Sequence[Wanted], alone: bool = False) -> None:
         """Gather inputs that a vector shard waits for: in as few requests as there can be, or each `alone` in one."""
-        most = 1 if alone else self._limits.inputs_per_request
-        for part in pack([one.tokens for one in wanted], most, self._limits.tokens_per_request):
-            self._add_request(shard, attempt, wanted[part.start : part.stop])
+        packed = self._packed([one.tokens for one in wanted], alone)
+        for part, carrying in zip(packed.ranges, packed.carrying, strict=True):
+            self._add_request(shard, attempt, wanted[part.start : part.stop], carrying)
 
     @property
     def full(self) -> bool:
@@ -82,25 +91,46 @@ class Gatherer:
         """Whether an input is gathered, and not yet sent."""
         return any(content in gathering.contents for gathering in (*self._full, *self._open.values()))
 
-    def _add_request(self, shard: str, attempt: int, wanted: Sequence[Wanted]) -> None:
+    def _packed(self, tokens: Sequence[int], alone: bool) -> Packed:
+        if self._read_canaries:
+            return pack_with_canaries(tokens, self._checkpoint, self._limits.tokens_per_request, alone)
+        most = 1 if alone else self._limits.inputs_per_request
+        ranges = pack(tokens, most, self._limits.tokens_per_request)
+        return Packed(ranges, [False] * len(ranges))
+
+    def _add_request(self, shard: str, attempt: int, wanted: Sequence[Wanted], carrying: bool) -> None:
         gathering = self._open.get(attempt) or self._begin(attempt)
-        line, tokens = self._line(gathering, wanted), sum(one.tokens for one in wanted)
-        if gathering.contents and not self._fits(gathering, len(wanted), len(line), tokens):
+        canary = self._next_canary() if carrying else None
+        line, tokens = self._line(gathering, wanted, canary), sum(one.tokens for one in wanted)
+        tokens += canary_bound(self._checkpoint) if canary else 0
+        inputs = len(wanted) + (canary is not None)
+        if gathering.contents and not self._fits(gathering, inputs, len(line), tokens):
             self._close(attempt)
             gathering = self._begin(attempt)
-            line = self._line(gathering, wanted)
+            line = self._line(gathering, wanted, canary)
         _append(gathering, line)
         gathering.contents.update((one.content, None) for one in wanted)
+        gathering.canaries += canary is not None
         gathering.shards.add(shard)
         gathering.tokens += tokens
 
-    def _line(self, gathering: Gathering, wanted: Sequence[Wanted]) -> bytes:
+    def _line(self, gathering: Gathering, wanted: Sequence[Wanted], canary: SentCanary | None) -> bytes:
         start = len(gathering.contents)
-        return request_line(range(start, start + len(wanted)), self._checkpoint, [one.text for one in wanted])
+        asked = range(start, start + len(wanted))
+        return request_line(asked, self._checkpoint, [one.text for one in wanted], canary)
+
+    def _next_canary(self) -> SentCanary:
+        place = next(self._turns) % len(self._canaries)
+        return SentCanary(place, self._canaries[place])
+
+    @cached_property
+    def _canaries(self) -> list[str]:
+        canaries = self._read_canaries() if self._read_canaries else None
+        return canary_inputs(self._checkpoint.space, canaries.texts) if canaries else []
 
     def _fits(self, gathering: Gathering, inputs: int, line: int, tokens: int) -> bool:
         return (
-            len(gathering.contents) + inputs <= MAX_INPUTS
+            len(gathering.contents) + gathering.canaries + inputs <= MAX_INPUTS
             and gathering.bytes + line <= MAX_BYTES - _PROBE_BYTES
             and gathering.tokens + tokens <= self.tokens_at_most
         )
