@@ -1,8 +1,8 @@
 """An embedder that costs nothing: what remains of an ingest is our own work."""
 
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from unittest.mock import patch
 
 import numpy as np
@@ -32,10 +32,12 @@ class FreeEmbedder:
         """Nothing is held open."""
 
 
-def embedding_for_free(vectors: NDArray[np.float32]) -> AbstractContextManager[object]:
-    """Let every pipeline of this process embed with a `FreeEmbedder`."""
+@contextmanager
+def embedding_for_free(vectors: NDArray[np.float32]) -> Iterator[None]:
+    """Let every pipeline of this process embed with a `FreeEmbedder`. A new one answers canaries as the one before."""
 
-    def open_free(_checkpoint: Checkpoint, _concurrency: int = 8) -> FreeEmbedder:
+    def open_free(_checkpoint: Checkpoint, *_: object) -> FreeEmbedder:
         return FreeEmbedder(vectors)
 
-    return patch("transforms.embed.open_embedder", open_free)
+    with patch("transforms.embed.open_embedder", open_free), patch("tierloom.canary_check.open_model", open_free):
+        yield

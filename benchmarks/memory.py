@@ -83,7 +83,7 @@ def memory(kind: str) -> int:
 def ingest_here(chunks: int, shard_rows: int) -> Peaks:
     """Ingest a corpus in this process."""
 
-    def open_drawing(_checkpoint: Checkpoint, _concurrency: int = 8) -> DrawingEmbedder:
+    def open_drawing(_checkpoint: Checkpoint, *_: object) -> DrawingEmbedder:
         return DrawingEmbedder()
 
     with TemporaryDirectory(prefix="tierloom-") as folder:

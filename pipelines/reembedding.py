@@ -45,7 +45,8 @@ class Reembedding:
     """The building of one generation, from where it was left."""
 
     def __init__(self, job: Job, checkpoint: str, options: PipelineOptions) -> None:
-        """`checkpoint` is the fingerprint of the generation; `job` may be of any."""
+        """`checkpoint` is the fingerprint of the generation; `job` may be of any. What the canaries of the job took is
+        told with the first part."""
         self._job = job
         self._checkpoint = checkpoint
         self._options = options
@@ -88,6 +89,7 @@ class Reembedding:
         part = range(ranges[0].start, ranges[-1].stop)
         job = replace(self._job, run=uuid.uuid4().hex, base=generation.version).of(generation, self._store)
         texts = job.of(source, self._store)
+        self._job = replace(self._job, canary_tokens=())
 
         def make(watched: Job, pipeline: beam.Pipeline) -> None:
             runs = pipeline | "ranges" >> beam.Create(list(enumerate(runs_of(ranges))), reshuffle=True)

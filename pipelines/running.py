@@ -17,6 +17,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
 from pipelines.beam_options import new_pipeline
+from pipelines.checking_model import check_models_first
 from pipelines.ingest import Ingest
 from pipelines.progress_display import ProgressDisplay
 from pipelines.telling import voice
@@ -33,7 +34,7 @@ from tierloom.spending.terms import UNLIMITED, Allowance, spending_for
 from tierloom.stores.opening import open_store
 from tierloom.stores.probing import probe_preconditions
 from tierloom.versions import head_version, read_checkpoint, read_head
-from transforms.base import version_of
+from transforms.base import retried_letters, version_of
 from transforms.job import Job
 from transforms.reading.records import Fields
 from transforms.reading.splits import Split
@@ -115,13 +116,16 @@ def generation_jobs(job: Job) -> tuple[Job, ...]:
 def run(job: Job, work: Work, options: PipelineOptions) -> Ran:
     """Do the work, showing progress, and wait for the end.
 
-    Raises the `TierloomError` that ended it, if one did; everything that was finished until then is in the
-    store, and the next run reuses it.
+    The model is checked first, if it may be asked. Raises the `TierloomError` that ended it, if one did; everything
+    that was finished until then is in the store, and the next run reuses it.
     """
     if work.is_none and not job.retry:
         return Ran(_nothing_done(job), {})
     total = sum(split.bytes for split in work.splits)
-    return run_watched(job, lambda watched, pipeline: _ingest(watched, work, pipeline), total, options)
+    with spending_together(job) as together:
+        if _may_embed(job, work):
+            together = check_models_first(together)
+        return run_watched(together, lambda watched, pipeline: _ingest(watched, work, pipeline), total, options)
 
 
 def run_watched(job: Job, make: Callable[[Job, beam.Pipeline], None], total: int, options: PipelineOptions) -> Ran:
@@ -142,13 +146,25 @@ def run_watched(job: Job, make: Callable[[Job, beam.Pipeline], None], total: int
 
 @contextmanager
 def spending_together(job: Job) -> Iterator[Job]:
-    """The job, with a folder in which its workers share what they spend, and what runs one after the other in this
-    block do. On other machines it is made by the first worker that looks for it."""
-    if job.allowance.folder:
-        yield job
+    """The job, with a `shared_allowance`."""
+    with shared_allowance(job.allowance) as allowance:
+        yield replace(job, allowance=allowance)
+
+
+@contextmanager
+def shared_allowance(allowance: Allowance) -> Iterator[Allowance]:
+    """What may be paid, with a folder in which the workers of a run share what they spend, and what runs one after the
+    other in this block does. On other machines it is made by the first worker that looks for it."""
+    if allowance.folder:
+        yield allowance
         return
     with TemporaryDirectory(prefix="tierloom-spending-") as folder:
-        yield replace(job, allowance=replace(job.allowance, folder=folder))
+        yield replace(allowance, folder=folder)
+
+
+def _may_embed(job: Job, work: Work) -> bool:
+    """Deletions and files that are gone are published without asking the model."""
+    return bool(work.splits or retried_letters(job))
 
 
 def _held(job: Job) -> AbstractContextManager[object]:

@@ -73,7 +73,7 @@ def summary_table(values: dict[str, Any], store: str) -> str:
     rows = [
         ("documents in", identity(msgspec.convert(values["documents"], DocumentCounts))),
         ("chunks", chunk_line(values)),
-        ("tokens", f"{values['tokens']:,} paid for"),
+        ("tokens", token_line(values["tokens"], values["canary_tokens"])),
         *([("left", f"{values['left_documents']:,} documents, at the cap")] if values["left_documents"] else []),
         ("dead letters", f"{values['dead_letters']:,}{_cure(values['dead_letters'], store)}"),
         ("vector shards", f"{values['vector_shards']:,}, {size(values['vector_shard_bytes'])}"),
@@ -83,6 +83,11 @@ def summary_table(values: dict[str, Any], store: str) -> str:
         ("version", _version_line(values)),
     ]
     return table(rows)
+
+
+def token_line(tokens: int, canary_tokens: int) -> str:
+    """What was billed: for what was embedded, and for the canaries that were asked first."""
+    return f"{tokens:,} paid for" + (f", and {canary_tokens:,} for canaries" if canary_tokens else "")
 
 
 def identity(documents: DocumentCounts) -> str:

@@ -10,6 +10,7 @@ from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterWa
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 
 from pipelines.beam_options import DEFAULT_RUNNER, new_pipeline, runner_of, split_arguments, with_flags
+from pipelines.checking_model import check_models_first
 from pipelines.running import quiet_beam, run_to_end, spending_together
 from pipelines.telling import say
 from pipelines.unbounded_sources import open_changes
@@ -84,8 +85,9 @@ def run_unbounded(
 ) -> None:
     """Follow a topic or a subscription on the engine that `options` name; returns when that ends.
 
-    It is taken up where the manifest says that its last stream stopped, unless it is to be `from_beginning`. Raises
-    `InputError` for a source or an engine that cannot be used so, `SourceError` and `SourceLost` as the source has it.
+    It is taken up where the manifest says that its last stream stopped, unless it is to be `from_beginning`. The
+    model is checked here, before the engine starts. Raises `InputError` for a source or an engine that cannot be used
+    so, `SourceError` and `SourceLost` as the source has it, `ModelChanged`.
     """
     if seconds <= 0:
         raise InputError(f"--interval {seconds:g}: an engine publishes by windows, and they last longer than that")
@@ -100,9 +102,12 @@ def _follow(job: Job, source: str, options: PipelineOptions, seconds: float, fro
     changes = open_changes(source, job, streaming)
     cursor = None if from_beginning else head.cursor_of(changes.source)
     taken_up = changes.take_up(cursor.positions if cursor else {})
-    publish = PublishChanges(replace(job, base=None), changes.source, head.version, taken_up, seconds)
+    job = check_models_first(job)
+    tokens = sum(tokens for _, tokens in job.canary_tokens)
+    publish = PublishChanges(replace(job, base=None, canary_tokens=()), changes.source, head.version, taken_up, seconds)
     _ = changes.read(pipeline, taken_up) | "publish changes" >> publish
-    say(f"{runner_of(streaming)} follows {changes.source}{_left_by(cursor)}", "following", source=changes.source)
+    follows = f"{runner_of(streaming)} follows {changes.source}{_left_by(cursor)}; canaries took {tokens:,} tokens"
+    say(follows, "following", source=changes.source, canary_tokens=tokens)
     run_to_end(pipeline)
 
 

@@ -149,7 +149,9 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Live documents were `added`, `changed` to a newer event, or `removed` by a deletion. Chunks are `embedded` by
     the model in this run for `tokens`, `copied` from the vectors of live rows, or `found` in shards that an
-    interrupted run had finished. `left_documents` are not among those counted: the run's cap left them to the next one.
+    interrupted run had finished. The canary that each request carries is among the `tokens`; those that were asked
+    before the run began took `canary_tokens` besides. `left_documents` are not among those counted: the run's cap left
+    them to the next one.
     """
 
     run: str
@@ -163,6 +165,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     found_chunks: Count = 0
     dead_letters: Count = 0
     tokens: Count = 0
+    canary_tokens: Count = 0
     left_documents: Count = 0
 
 

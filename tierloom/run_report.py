@@ -34,8 +34,13 @@ class RunReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def tokens(self) -> int:
-        """What was paid for, of all generations."""
+        """What was paid for, of all generations; but for the canaries that were asked first."""
         return self.record.tokens + (self.other.tokens if self.other else 0)
+
+    @property
+    def canary_tokens(self) -> int:
+        """What was paid for those, of all generations."""
+        return self.record.canary_tokens + (self.other.canary_tokens if self.other else 0)
 
 
 def store_report(report: RunReport, store: Store) -> None:

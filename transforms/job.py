@@ -23,6 +23,7 @@ class Job:
     A `retry` sends the open dead letters of the base through again. `concurrency` bounds the requests in
     flight of one worker, or the batches, `allowance` what all workers may pay; `progress` is a local folder for
     progress notes, or None where nobody watches. With a `fence` the run publishes only while its turn lasts.
+    `canary_tokens` were billed for the canaries that were asked before it began, by checkpoint.
     """
 
     run: str
@@ -38,6 +39,7 @@ class Job:
     progress: str | None = None
     lane: Lane = "requests"
     fence: Fence | None = None
+    canary_tokens: tuple[tuple[str, int], ...] = ()
 
     @property
     def by_batches(self) -> bool:

@@ -31,10 +31,9 @@ def begin_generation(store: Store, checkpoint: Checkpoint, collection: Collectio
     record = RunRecord(run=uuid.uuid4().hex, command=COMMAND)
 
     def successor(head: Manifest) -> Manifest | None:
+        refuse_unfit_generation(store, head, collection)
         if collection.checkpoint in head.checkpoints:
-            refuse_other_plans(store, head.of(collection.checkpoint), collection)
             return None
-        refuse_third(store, head)
         return msgspec.structs.replace(
             head,
             version=head.version + 1,
@@ -48,6 +47,14 @@ def begin_generation(store: Store, checkpoint: Checkpoint, collection: Collectio
     if head.run.run == record.run:
         store_report(RunReport(record=record, version=head.version, published=True), store)
     return head
+
+
+def refuse_unfit_generation(store: Store, head: Manifest, collection: Collection) -> None:
+    """Raise `InputError` when a version has no place for a generation of this collection."""
+    if collection.checkpoint in head.checkpoints:
+        refuse_other_plans(store, head.of(collection.checkpoint), collection)
+    else:
+        refuse_third(store, head)
 
 
 def refuse_third(store: Store, head: Manifest) -> None:

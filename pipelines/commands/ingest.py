@@ -133,4 +133,4 @@ def show_run(ran: Ran, job: Job, store: str, elapsed: float, as_json: bool) -> N
     onward = "What is complete is published; the same command goes on with the rest"
     if not report.record.left_documents:
         onward = "The generation beside the one in front lacks them; tierloom reembed goes on with it"
-    raise_if_left(report.left_documents, report.least_left, report.tokens, job.spending, onward)
+    raise_if_left(report.left_documents, report.least_left, report.tokens, report.canary_tokens, job.spending, onward)

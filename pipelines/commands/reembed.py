@@ -7,10 +7,11 @@ from datetime import timedelta
 
 import click
 
-from index_builder.reembedding.beginning import COMMAND, begin_generation
+from index_builder.reembedding.beginning import COMMAND, begin_generation, refuse_unfit_generation
 from index_builder.reembedding.planning import Wishes, plan_generation, refuse_unfit_sources
 from pipelines.beam_options import split_arguments, with_machines
 from pipelines.cap import raise_if_left
+from pipelines.checking_model import check_model_first
 from pipelines.commands.options import (
     concurrency_option,
     field_options,
@@ -22,7 +23,7 @@ from pipelines.commands.options import (
 from pipelines.commands.tables import count
 from pipelines.reembedding import Part, Reembedding
 from pipelines.run_metrics import metrics_file_option
-from pipelines.running import make_job, spending_together
+from pipelines.running import make_job, shared_allowance
 from pipelines.summary import summary, summary_table, total_record
 from pipelines.telling import give_result, say
 from pipelines.turns import take_turn, wait_option
@@ -31,7 +32,7 @@ from tierloom.declaring import declared_checkpoint
 from tierloom.embedders.embedder import Lane
 from tierloom.embedders.opening import refuse_without_batches
 from tierloom.generations import shortest_name
-from tierloom.manifest import KEY_UNITS
+from tierloom.manifest import KEY_UNITS, Manifest
 from tierloom.run_report import RunReport
 from tierloom.spending.terms import Allowance, spending_for
 from tierloom.stores.opening import open_store
@@ -106,14 +107,28 @@ def command(
     refuse_unfit_sources(cuts_anew, named)
     allowance = with_machines(allowance, options)
     spending_for(checkpoint, allowance)
+    refuse_unfit_generation(opened, head, collection)
     fields = Fields(id_field, text_field, sequence_field, deleted_field)
-    with take_turn(opened, COMMAND, wait) as turn:
+    with take_turn(opened, COMMAND, wait) as turn, shared_allowance(allowance) as shared:
+        # Before the generation is there: whoever writes to it sends its canaries along.
+        paid = _check_models(opened, head, checkpoint, bool(named), concurrency, shared)
         begin_generation(opened, checkpoint, collection)
-        job = make_job(store, COMMAND, fields, concurrency=concurrency, allowance=allowance, lane=lane)
-        with spending_together(replace(job, fence=turn.fence)) as together:
-            reembedding = Reembedding(together, checkpoint.fingerprint, options)
-            parts = reembedding.from_sources(_splits(job, named)) if named else reembedding.from_texts()
-            _show(opened, checkpoint, parts, allowance, began, as_json)
+        job = make_job(store, COMMAND, fields, concurrency=concurrency, allowance=shared, lane=lane)
+        job = replace(job, fence=turn.fence, canary_tokens=paid)
+        reembedding = Reembedding(job, checkpoint.fingerprint, options)
+        parts = reembedding.from_sources(_splits(job, named)) if named else reembedding.from_texts()
+        _show(opened, checkpoint, parts, allowance, began, as_json)
+
+
+def _check_models(
+    store: Store, head: Manifest, checkpoint: Checkpoint, cuts_anew: bool, concurrency: int, allowance: Allowance
+) -> tuple[tuple[str, int], ...]:
+    """Ask the models that will embed for their canaries: none if all is there; the one that serves too where sources
+    are read, for they may hold what it lacks. The tokens that this took, by checkpoint."""
+    if checkpoint.fingerprint in head.checkpoints and head.of(checkpoint.fingerprint).is_complete:
+        return ()
+    asked = [checkpoint, *([read_checkpoint(store, head.checkpoint)] if cuts_anew else [])]
+    return tuple((each.fingerprint, check_model_first(store, each, concurrency, allowance)) for each in asked)
 
 
 def _splits(job: Job, sources: Sequence[str]) -> Sequence[Split]:
@@ -142,7 +157,8 @@ def _show(
     give_result(values, "\n".join(lines), as_json)
     least = done[-1].ran.report.least_left if done else 0
     onward = "What is built is published; the same command goes on with the rest"
-    raise_if_left(report.left_documents, least, report.tokens, spending_for(checkpoint, allowance), onward)
+    paid = (report.tokens, report.canary_tokens)
+    raise_if_left(report.left_documents, least, *paid, spending_for(checkpoint, allowance), onward)
 
 
 def _seconds(parts: Sequence[Part]) -> dict[str, float]:

@@ -107,7 +107,8 @@ def command(
         totals = StreamLoop(together, stream, pace, line, stop, watch=_metrics_of(began)).run()
     _show(totals, store, time.monotonic() - began, as_json)
     onward = "The same command goes on with them; of standard input, send them again"
-    raise_if_left(totals.left_documents, totals.least_left, totals.tokens, job.spending, onward)
+    paid = (totals.tokens, totals.canary_tokens)
+    raise_if_left(totals.left_documents, totals.least_left, *paid, job.spending, onward)
 
 
 def _show(totals: Totals, store: str, elapsed: float, as_json: bool) -> None:

@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+from pipelines.checking_model import check_models_first
 from pipelines.streaming.arrivals import Arrivals
 from pipelines.streaming.gathering import Gatherer, bounds_of
 from pipelines.streaming.live_line import LiveLine, stream_line
 from pipelines.streaming.patience import patiently, said_when_slow
 from pipelines.streaming.totals import Totals
 from pipelines.streaming.upkeep import Upkeep
+from tierloom.document import Document
 from tierloom.manifest import Manifest
 from tierloom.object_files import ObjectFiles
 from tierloom.run_report import RunReport
@@ -63,6 +65,7 @@ class StreamLoop:
         self._store = open_store(job.store)
         self._arrivals = Arrivals()
         self._totals = Totals()
+        self._checked = False
         self._gatherer = Gatherer(stream, bounds_of(job.collection, pace.max_batch, pace.interval), stop.is_set)
 
     def run(self) -> Totals:
@@ -122,6 +125,7 @@ class StreamLoop:
     def _publish(self, batch: Batch) -> None:
         work = partial(self._batches.publish, batch, uuid.uuid4().hex, self._move(batch))
         with said_when_slow(self._line.say):
+            self._check_model(batch)
             report: RunReport = patiently(work, self._pace.patience, self._stop, self._line.say)
         self._totals.add(report)
         if report.record.left_documents:
@@ -131,6 +135,15 @@ class StreamLoop:
         self._stream.published(batch)
         chunks = report.record.embedded_chunks + report.record.copied_chunks + report.record.found_chunks
         self._arrivals.add([change.arrived for change in batch.changes], chunks)
+
+    def _check_model(self, batch: Batch) -> None:
+        """Before the first documents: a stream to which nothing comes pays for nothing."""
+        if self._checked or not any(isinstance(change.event, Document) for change in batch.changes):
+            return
+        check = partial(check_models_first, self._job, self._line.say)
+        checked: Job = patiently(check, self._pace.patience, self._stop, self._line.say)
+        self._totals.canary_tokens += sum(tokens for _, tokens in checked.canary_tokens)
+        self._checked = True
 
     def _move(self, batch: Batch) -> CursorMove | None:
         if batch.positions is None:

@@ -5,13 +5,15 @@ from typing import Any
 
 from pipelines.commands.tables import count, table
 from pipelines.streaming.arrivals import Latency
+from pipelines.summary import token_line
 from tierloom.run_report import RunReport
 
 
 @dataclass(slots=True)
 class Totals:
     """Sums over the versions that were published. Documents, chunks and tokens as in `tierloom.manifest.RunRecord`,
-    `least_left` as in `tierloom.run_report.RunReport`; `latency` is that of the last minutes."""
+    but that the canaries were asked once, before the first of them; `least_left` as in
+    `tierloom.run_report.RunReport`; `latency` is that of the last minutes."""
 
     version: int = 0
     versions: int = 0
@@ -24,6 +26,7 @@ class Totals:
     copied_chunks: int = 0
     found_chunks: int = 0
     tokens: int = 0
+    canary_tokens: int = 0
     left_documents: int = 0
     least_left: int = 0
     gate_seconds: float = 0.0
@@ -69,7 +72,7 @@ def totals_table(totals: Totals, store: str, elapsed: float) -> str:
         ("changes in", f"{totals.changes:,}"),
         ("documents", f"{totals.added:,} added, {totals.changed:,} changed, {totals.removed:,} removed"),
         ("chunks", chunks + (f", {totals.found_chunks:,} from interrupted runs" if totals.found_chunks else "")),
-        ("tokens", f"{totals.tokens:,} paid for"),
+        ("tokens", token_line(totals.tokens, totals.canary_tokens)),
         ("dead letters", f"{totals.dead_letters:,}{letters}"),
         ("time", f"{elapsed:.1f} s{_searchable(totals.latency)}"),
         ("gate", f"{totals.gate_seconds:.1f} s, {totals.gate_seconds / elapsed:.1%} of the time"),

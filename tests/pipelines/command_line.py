@@ -41,7 +41,7 @@ class Finished:
     def error(self) -> str:
         """The one line of an error of ours."""
         lines = [line for line in self.err.splitlines() if not _PROGRESS.match(line)]
-        assert self.status in (ExitCode.FAILED, ExitCode.LATER), self
+        assert self.status in (ExitCode.FAILED, ExitCode.CHANGED, ExitCode.LATER), self
         assert len(lines) == 1, self.err
         assert lines[0].startswith("error: "), self.err
         return lines[0].removeprefix("error: ")

@@ -43,7 +43,7 @@ def store(tmp_path: Path, endpoint: Endpoint) -> Path:
 
 
 def sent(endpoint: Endpoint) -> list[str]:
-    return [text for asked in endpoint.asked for text in asked.inputs]
+    return [text for asked in endpoint.asked for text in asked.documents]
 
 
 def records_of(ids: str, sequence: int = 1, text: str = "") -> list[dict[str, object]]:
@@ -55,11 +55,11 @@ def test_the_same_input_again_publishes_nothing_and_asks_no_model(
 ) -> None:
     source = write_records(tmp_path / "r.jsonl", records_of("abc"))
     ok(run("ingest", store, source))
-    asked, names = endpoint.requests, sorted(p.name for p in (store / "shards").iterdir())
+    asked, names = endpoint.document_requests, sorted(p.name for p in (store / "shards").iterdir())
     again = ok(run("ingest", store, source, "--json")).json
     assert (again["published"], again["version"], again["tokens"], again["embedded_chunks"]) == (False, 1, 0, 0)
     assert again["documents"]["documents_in"] == 0
-    assert endpoint.requests == asked
+    assert endpoint.document_requests == asked
     assert sorted(p.name for p in (store / "shards").iterdir()) == names
     unread = ok(run("ingest", store, source))
     assert "nothing new to publish" in unread.out
@@ -69,11 +69,11 @@ def test_the_same_input_again_publishes_nothing_and_asks_no_model(
 
 def test_the_same_documents_in_another_file_are_unchanged(tmp_path: Path, endpoint: Endpoint, store: Path) -> None:
     ok(run("ingest", store, write_records(tmp_path / "r.jsonl", records_of("abc"))))
-    asked = endpoint.requests
+    asked = endpoint.document_requests
     again = ok(run("ingest", store, write_records(tmp_path / "copy.jsonl", records_of("abc")), "--json")).json
     assert again["documents"]["live"] == 3
     assert identity_of(again["documents"])
-    assert (again["tokens"], again["embedded_chunks"], endpoint.requests) == (0, 0, asked)
+    assert (again["tokens"], again["embedded_chunks"], endpoint.document_requests) == (0, 0, asked)
     assert_whole(store)
 
 
@@ -97,9 +97,14 @@ def test_a_changed_document_replaces_its_rows_and_pays_for_what_changed(
 
 def test_older_events_lose(tmp_path: Path, endpoint: Endpoint, store: Path) -> None:
     ok(run("ingest", store, write_records(tmp_path / "one.jsonl", records_of("a", 5, "newest"))))
-    asked = endpoint.requests
+    asked = endpoint.document_requests
     late = ok(run("ingest", store, write_records(tmp_path / "two.jsonl", records_of("a", 4, "late")), "--json")).json
-    assert (late["added"], late["changed"], late["documents"]["superseded"], endpoint.requests) == (0, 0, 1, asked)
+    assert (late["added"], late["changed"], late["documents"]["superseded"], endpoint.document_requests) == (
+        0,
+        0,
+        1,
+        asked,
+    )
     assert live_texts(store) == {("a", 0): "newest"}
 
 
@@ -115,11 +120,11 @@ def test_a_touched_file_is_written_anew_without_a_request(tmp_path: Path, endpoi
     docs.mkdir()
     (docs / "a.txt").write_text(text_of())
     ok(run("ingest", store, docs))
-    asked = endpoint.requests
+    asked = endpoint.document_requests
     os.utime(docs / "a.txt", ns=(2 * 10**18, 2 * 10**18))
     closing = ok(run("ingest", store, docs, "--json")).json
     assert (closing["published"], closing["copied_chunks"], closing["embedded_chunks"]) == (True, 10, 0)
-    assert endpoint.requests == asked
+    assert endpoint.document_requests == asked
     assert_whole(store)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from pipelines.exit_codes import ExitCode
 from tests.embedders.endpoint import Asked, Endpoint, Reply, error
+from tests.one_canary import ASIDE, WATCHED, keep_one_canary
 from tests.pipelines.command_line import (
     Finished,
     assert_whole,
@@ -20,7 +21,11 @@ from tests.pipelines.command_line import (
     write_records,
 )
 from tests.pipelines.priced import priced_collection
+from tierloom.canaries import canary_texts
 
+# What a run is billed for its canaries before it begins.
+CANARIES = sum(len(text.encode()) for text in canary_texts())
+CAP = 1500 + CANARIES
 WORKERS = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 
 
@@ -29,6 +34,11 @@ def capped(finished: Finished) -> str:
     assert finished.status == ExitCode.CAPPED, finished
     [line] = [line for line in finished.err.splitlines() if line.startswith("error: ")]
     return line
+
+
+def documents_billed(endpoint: Endpoint) -> int:
+    """The tokens billed for anything but canaries."""
+    return endpoint.billed_tokens - endpoint.canary_tokens
 
 
 @pytest.fixture
@@ -47,7 +57,11 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("cap", [("--max-tokens", 1500), ("--max-usd", 0.00003)], ids=["tokens", "dollars"])
+@pytest.mark.parametrize(
+    "cap",
+    [("--max-tokens", 1500 + CANARIES), ("--max-usd", 0.00002 * 1.5 + CANARIES * 2e-8)],
+    ids=["tokens", "dollars"],
+)
 def test_a_run_stops_before_its_cap_and_the_next_goes_on(
     tmp_path: Path, endpoint: Endpoint, source: Path, cap: tuple[str, object]
 ) -> None:
@@ -58,30 +72,42 @@ def test_a_run_stops_before_its_cap_and_the_next_goes_on(
         said = capped(finished)
         assert f"{cap[0]} " in said
         assert "the same command goes on with the rest" in said
-        assert endpoint.billed_tokens <= 1500 * (runs + 1)
+        assert endpoint.billed_tokens <= CAP * (runs + 1)
         assert head_of(store).documents.live > live
         live, runs = head_of(store).documents.live, runs + 1
         assert_whole(store)
     assert runs >= total // 1500
     assert head_of(store).documents.live == 40
-    assert endpoint.billed_tokens == total
+    assert documents_billed(endpoint) == total
     assert_whole(store)
 
 
-def test_a_cap_smaller_than_any_document_names_the_smallest_that_would_do(
-    tmp_path: Path, endpoint: Endpoint, source: Path
-) -> None:
+def test_a_cap_smaller_than_any_document_names_the_smallest_that_would_do(tmp_path: Path, endpoint: Endpoint) -> None:
     store = priced_collection(tmp_path / "store", endpoint)
-    said = capped(run("ingest", store, source, "--max-tokens", 5))
-    assert "--max-tokens 5 is less than any of 40 documents takes, so nothing was paid for" in said
-    least = len("text 0 0. ") - 1
+    records = [{"id": f"d{n}", "sequence": 1, "text": f"text {n}"} for n in range(4)]
+    source = write_records(tmp_path / "r.jsonl", records)
+    said = capped(run("ingest", store, source, "--max-tokens", CANARIES))
+    assert f"--max-tokens {CANARIES} is less than any of 4 documents takes beside the canaries" in said
+    least = CANARIES + ASIDE + len("text 0")
     assert said.endswith(f"the smallest needs --max-tokens {least}")
-    assert endpoint.requests == 0
-    dollars = capped(run("ingest", store, source, "--max-usd", 1e-7))
-    assert dollars.endswith("the smallest needs --max-usd 0.00000018")
+    assert endpoint.document_requests == 0
+    dollars = capped(run("ingest", store, source, "--max-usd", CANARIES * 2e-8))
+    assert dollars.endswith(f"the smallest needs --max-usd {f'{least * 2e-8:.12f}'.rstrip('0')}")
     finished = run("ingest", store, source, "--max-tokens", least, "--json")
     assert finished.status == ExitCode.CAPPED
-    assert endpoint.billed_tokens == least
+    assert documents_billed(endpoint) == len("text 0")
+
+
+@pytest.mark.parametrize("command", ["ingest", "stream"])
+def test_a_cap_smaller_than_the_canaries_sends_nothing(
+    tmp_path: Path, endpoint: Endpoint, source: Path, command: str
+) -> None:
+    store = priced_collection(tmp_path / "store", endpoint)
+    once = ("--once",) if command == "stream" else ()
+    said = capped(run(command, store, source / "0.jsonl", "--max-tokens", CANARIES - 1, *once))
+    assert f"--max-tokens {CANARIES - 1}: the canaries of test-model, which every run asks first" in said
+    assert f"may take {CANARIES:,} tokens, so nothing was sent" in said
+    assert endpoint.requests == 0
 
 
 def test_dollars_without_a_price_are_refused_before_anything_is_read(
@@ -105,16 +131,18 @@ def test_dollars_do_not_stop_the_embedded_model(tmp_path: Path, source: Path) ->
 def test_letters_are_retried_as_far_as_the_cap_reaches(tmp_path: Path, endpoint: Endpoint) -> None:
     store = priced_collection(tmp_path / "store", endpoint)
     records = [{"id": f"d{n}", "sequence": 1, "text": f"text number {n}"} for n in range(4)]
-    endpoint.script = lambda asked: error(400, "no") if "hello" not in asked.inputs else None
+    endpoint.script = lambda asked: error(400, "no") if {*asked.documents} - {"hello"} else None
+    keep_one_canary(store)
     ok(run("ingest", store, write_records(tmp_path / "r.jsonl", records)))
     assert head_of(store).documents.dead_lettered == 4
-    endpoint.script, endpoint.billed_tokens = None, 0
-    capped(run("dead-letters", store, "--retry", "--max-tokens", 2 * len("text number 0")))
-    assert endpoint.billed_tokens == 2 * len("text number 0")
+    endpoint.script, endpoint.billed_tokens, endpoint.canary_tokens = None, 0, 0
+    cap = WATCHED + ASIDE + 2 * len("text number 0")
+    capped(run("dead-letters", store, "--retry", "--max-tokens", cap))
+    assert documents_billed(endpoint) == 2 * len("text number 0")
     assert (head_of(store).documents.live, head_of(store).documents.dead_lettered) == (2, 2)
     ok(run("dead-letters", store, "--retry"))
     assert head_of(store).documents.live == 4
-    assert endpoint.billed_tokens == 4 * len("text number 0")
+    assert documents_billed(endpoint) == 4 * len("text number 0")
     assert_whole(store)
 
 
@@ -122,15 +150,18 @@ def test_a_stream_ends_at_its_cap_and_the_next_takes_up_what_was_left(tmp_path: 
     store = priced_collection(tmp_path / "store", endpoint)
     records = [{"id": f"d{n}", "sequence": 1, "text": f"text number {n}"} for n in range(9)]
     growing = write_records(tmp_path / "r.jsonl", records)
+    keep_one_canary(store)
+    endpoint.billed_tokens = endpoint.canary_tokens = 0
     each = len("text number 0")
     arguments = ("stream", store, growing, "--once", "--interval", 0, "--max-batch", 2, "--json")
-    finished = run(*arguments, "--max-tokens", 5 * each + 3)
+    # Those of the start, and of two batches of two; then there is enough for one of the next two.
+    finished = run(*arguments, "--max-tokens", 3 * WATCHED + 5 * each + ASIDE + 3)
     assert "1 document left. The same command goes on with them" in capped(finished)
-    assert endpoint.billed_tokens == 5 * each
+    assert documents_billed(endpoint) == 5 * each
     assert head_of(store).documents.live == 5
     ok(run(*arguments))
     assert head_of(store).documents.live == 9
-    assert endpoint.billed_tokens == 9 * each
+    assert documents_billed(endpoint) == 9 * each
     assert_whole(store)
 
 
@@ -143,14 +174,14 @@ def test_a_reembedding_stops_at_its_cap_and_goes_on(tmp_path: Path, endpoint: En
         refused = run("reembed", store, "--model", model, "--max-usd", 1)
         assert "the price of test-model is not known" in refused.error
         assert head_of(store).other is None
-        cap, runs = total // 3 + 100, 0
+        cap, runs = total // 3 + 300 + CANARIES, 0
         while (finished := run("reembed", store, "--model", model, "--max-tokens", cap)).status:
             assert "the same command goes on with the rest" in capped(finished)
             runs += 1
             assert other.billed_tokens <= cap * runs
             assert runs < 6
         assert runs >= 2
-        assert other.billed_tokens == total
+        assert documents_billed(other) == total
         built = head_of(store).other
         assert built is not None
         assert built.is_complete
@@ -169,8 +200,8 @@ def test_what_is_left_of_one_generation_is_found_by_whoever_builds_it(
         model = declare(tmp_path, other, revision="2")
         ok(run("reembed", store, "--model", model))
         news = write_records(tmp_path / "n.jsonl", [{"id": "e", "sequence": 1, "text": "text number 5"}])
-        said = capped(run("ingest", store, news, "--max-tokens", len("text number 5")))
-        assert other.billed_tokens + endpoint.billed_tokens == 9 * len("text number 5")
+        said = capped(run("ingest", store, news, "--max-tokens", 2 * CANARIES + ASIDE + len("text number 5")))
+        assert documents_billed(other) + documents_billed(endpoint) == 9 * len("text number 5")
         head = head_of(store)
         if head.documents.live == 5:
             assert "tierloom reembed goes on with it" in said
@@ -183,7 +214,7 @@ def test_what_is_left_of_one_generation_is_found_by_whoever_builds_it(
         assert head.other is not None
         assert head.other.is_complete
         assert head.documents.live == head.other.documents.live == 5
-        assert other.billed_tokens + endpoint.billed_tokens == 10 * len("text number 5")
+        assert documents_billed(other) + documents_billed(endpoint) == 10 * len("text number 5")
 
 
 class Flaky:
@@ -211,9 +242,9 @@ def test_two_worker_processes_do_not_pass_the_cap_together(
 ) -> None:
     store = priced_collection(tmp_path / "store", endpoint)
     endpoint.script = Flaky(endpoint, seed)
-    finished = run_apart("ingest", store, source, "--json", "--max-tokens", 3000, *WORKERS)
+    finished = run_apart("ingest", store, source, "--json", "--max-tokens", CAP + 1500, *WORKERS)
     capped(finished)
-    assert 1500 < endpoint.billed_tokens <= 3000
+    assert CAP < endpoint.billed_tokens <= CAP + 1500
     assert head_of(store).documents.adds_up
     assert_whole(store)
     endpoint.script = None
@@ -223,7 +254,8 @@ def test_two_worker_processes_do_not_pass_the_cap_together(
 
 def test_machines_share_a_cap(tmp_path: Path, endpoint: Endpoint, source: Path) -> None:
     store = priced_collection(tmp_path / "store", endpoint)
-    capped(run("ingest", store, source, "--max-tokens", 3000, "--machines", 4))
-    assert 500 < endpoint.billed_tokens <= 750
+    # The canaries are asked once, and the machines have a share of what is left.
+    capped(run("ingest", store, source, "--max-tokens", CANARIES + 3000, "--machines", 4))
+    assert CANARIES + 500 < endpoint.billed_tokens <= CANARIES + 750
     refused = run("ingest", store, source, "--max-tokens", 3000, "--runner=FlinkRunner")
     assert refused.error.startswith("--max-tokens 3000: FlinkRunner does not say over how many machines")

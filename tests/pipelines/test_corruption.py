@@ -56,6 +56,7 @@ def objects(store: Path) -> dict[str, list[str]]:
         kinds.setdefault(f"{Path(stored.path).parts[0]}{Path(stored.path).suffix}", []).append(stored.path)
     return kinds | {
         "checkpoints.json": [names.checkpoint(head.collection.checkpoint)],
+        "canaries.json": [names.canaries(head.collection.checkpoint)],
         "channels.json": [names.channel(names.LATEST)],
     }
 
@@ -79,6 +80,7 @@ def test_every_kind_of_object_is_there(store: Path) -> None:
         "files.parquet",
         "gates.npz",
         "checkpoints.json",
+        "canaries.json",
         "channels.json",
     }
     assert ok(run("verify", store)).out.endswith(", 0 wrong\n")
@@ -106,8 +108,9 @@ def test_verify_names_what_is_missing_and_what_is_cut_short(store: Path) -> None
             assert paths[0] in finished.out + finished.err
         (store / paths[0]).unlink()
         finished = run("verify", store)
-        # Without the channel the newest version is found all the same.
-        assert finished.status == (0 if paths[0].startswith("channels/") else 1), finished
+        # Without the channel the newest version is found all the same; canaries are there when something was embedded.
+        may_be_missing = paths[0].startswith("channels/") or paths[0].endswith(".canaries.json")
+        assert finished.status == (0 if may_be_missing else 1), finished
         (store / paths[0]).write_bytes(whole)
     ok(run("verify", store))
 

@@ -72,7 +72,7 @@ def test_a_retry_that_goes_through_closes_letters_and_completes_documents(
     poison.words = set()
     endpoint.asked.clear()
     closing = ok(run("dead-letters", store, "--retry", "--json")).json
-    assert sorted(text for asked in endpoint.asked for text in asked.inputs) == ["poison a", "poison b"]
+    assert sorted(text for asked in endpoint.asked for text in asked.documents) == ["poison a", "poison b"]
     assert closing["documents"] == {"documents_in": 2, "live": 2, "superseded": 0, "deleted": 0, "dead_lettered": 0}
     head = head_of(store)
     assert (head.version, head.documents.documents_in, head.documents.live) == (2, 4, 4)
@@ -114,11 +114,11 @@ def test_the_same_ingest_does_not_ask_again_for_what_is_dead(
 ) -> None:
     source = write_records(tmp_path / "r.jsonl", records())
     ok(run("ingest", store, source))
-    asked = endpoint.requests
+    asked = endpoint.document_requests
     assert not ok(run("ingest", store, source, "--json")).json["published"]
     copy = write_records(tmp_path / "copy.jsonl", records())
     closing = ok(run("ingest", store, copy, "--json")).json
-    assert endpoint.requests == asked
+    assert endpoint.document_requests == asked
     assert closing["documents"] == {"documents_in": 4, "live": 3, "superseded": 0, "deleted": 0, "dead_lettered": 1}
 
 

@@ -59,7 +59,7 @@ def test_an_ingest_is_what_it_is_on_a_laptop(
     counts = {"documents_in": 64, "live": 61, "superseded": 2, "deleted": 0, "dead_lettered": 1}
     assert closing["documents"] == counts
     assert live_texts(store)["everywhere", 0] == "version 2"
-    assert endpoint.billed_tokens == closing["tokens"]
+    assert endpoint.billed_tokens == closing["tokens"] + closing["canary_tokens"]
     assert_whole(store)
 
 

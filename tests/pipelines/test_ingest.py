@@ -113,7 +113,7 @@ def test_blocks_shards_and_tiers_hold_every_chunk_once(tmp_path: Path, endpoint:
     assert identity_of(closing["documents"])
     assert closing["vector_shards"] > 3
     assert closing["embedded_chunks"] == closing["live_chunks"] == len(live_texts(store)) > 120
-    assert closing["tokens"] == endpoint.billed_tokens
+    assert closing["tokens"] + closing["canary_tokens"] == endpoint.billed_tokens
     assert endpoint.violations == []
     assert_whole(store)
 
@@ -123,7 +123,7 @@ def test_a_search_asks_with_the_query_prompt_and_documents_with_theirs(tmp_path:
     prompts = {"document_prompt": "passage: ", "query_prompt": "query: "}
     init(store, declare(tmp_path, endpoint, **prompts))
     ok(run("ingest", store, write_records(tmp_path / "r.jsonl", [{"id": "a", "text": "query: what"}])))
-    assert endpoint.asked[-1].inputs == ["passage: query: what"]
+    assert endpoint.asked[-1].documents == ["passage: query: what"]
     ok(run("search", store, "passage: query: what", "--json"))
     assert endpoint.asked[-1].inputs == ["query: passage: query: what"]
 
@@ -160,7 +160,7 @@ def test_a_source_without_a_readable_document_publishes_its_letters(tmp_path: Pa
     assert (closing["documents"]["dead_lettered"], closing["dead_letters"], closing["version"]) == (3, 3, 1)
     letters = read_letters(head_of(store).dead_letters, ObjectFiles(open_store(str(store))))
     assert {letter.reason for letter in letters} == {"empty-document", "binary-file", "invalid-utf8"}
-    assert endpoint.requests == 0
+    assert endpoint.document_requests == 0
     assert not ok(run("ingest", store, source, "--json")).json["published"]
     assert_whole(store)
 

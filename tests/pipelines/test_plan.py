@@ -48,6 +48,11 @@ def docs(tmp_path: Path) -> Path:
     return folder
 
 
+def documents_billed(endpoint: Endpoint) -> int:
+    """The tokens billed for anything but canaries: they are in no plan."""
+    return endpoint.billed_tokens - endpoint.canary_tokens
+
+
 def test_the_embedded_model_is_billed_what_was_planned(tmp_path: Path, docs: Path) -> None:
     store = tmp_path / "store"
     init(store, "wordllama", tiers="64,256")
@@ -69,37 +74,38 @@ def test_an_endpoint_bills_what_was_planned(tmp_path: Path, docs: Path) -> None:
         plan = planned(store, docs)
         assert endpoint.requests == 0
         closing = ok(run("ingest", store, docs, "--json")).json
-        assert plan["tokens"] == closing["tokens"] == endpoint.billed_tokens
-        assert plan["requests"]["count"] == endpoint.requests
-        assert plan["requests"]["usd"] == pytest.approx(0.02 * endpoint.billed_tokens / 1e6)
+        assert plan["tokens"] == documents_billed(endpoint)
+        assert closing["tokens"] + closing["canary_tokens"] == endpoint.billed_tokens
+        assert plan["requests"]["count"] == endpoint.document_requests
+        assert plan["requests"]["usd"] == pytest.approx(0.02 * documents_billed(endpoint) / 1e6)
         assert plan["batches"] == {"count": 1, "usd": plan["requests"]["usd"] / 2, "seconds": 86_400.0}
         assert plan["price"]["as_of"] == "2026-11-01"
 
         # A second page, a changed record, and what lives already.
         (docs / "more.md").write_text("# More\n\nSomething else entirely.\n")
         write_records(docs / "new.jsonl", [{"id": "d8", "sequence": 2, "text": "naïve café number 8 😀 " * 9 + "end"}])
-        endpoint.requests = endpoint.billed_tokens = 0
+        endpoint.document_requests = endpoint.billed_tokens = endpoint.canary_tokens = 0
         plan = planned(store, docs)
         assert (plan["documents"]["new"], plan["documents"]["changed"]) == (1, 1)
         assert plan["chunks"]["copied"] > 0
         closing = ok(run("ingest", store, docs, "--json")).json
-        assert plan["tokens"] == closing["tokens"] == endpoint.billed_tokens > 0
+        assert plan["tokens"] == documents_billed(endpoint) > 0
         assert plan["chunks"]["copied"] == closing["copied_chunks"]
-        assert plan["requests"]["count"] == endpoint.requests
+        assert plan["requests"]["count"] == endpoint.document_requests
 
 
 def test_what_an_interrupted_run_had_finished_is_not_planned_again(
     tmp_path: Path, endpoint: Endpoint, docs: Path
 ) -> None:
     store = priced_collection(tmp_path / "store", endpoint)
-    endpoint.script = lambda asked: error(401, "no such key") if asked.number >= 4 else None
+    endpoint.script = lambda _: error(401, "no such key") if endpoint.document_requests >= 4 else None
     assert run("ingest", store, docs, "--concurrency", 1).status == 1
     endpoint.script = None
-    paid = endpoint.billed_tokens
+    paid = documents_billed(endpoint)
     plan = planned(store, docs)
     assert plan["chunks"]["found"] > 0
     closing = ok(run("ingest", store, docs, "--json")).json
-    assert plan["tokens"] == closing["tokens"] == endpoint.billed_tokens - paid
+    assert plan["tokens"] == documents_billed(endpoint) - paid
     assert plan["chunks"]["found"] == closing["found_chunks"]
 
 
@@ -144,17 +150,18 @@ def test_a_second_generation_is_billed_what_was_planned(tmp_path: Path, endpoint
         before = files_of(store)
         plan = ok(run("plan", store, "reembed", "--model", model, "--json")).json
         assert files_of(store) == before
-        closing = ok(run("reembed", store, "--model", model, "--json")).json
-        assert plan["tokens"] == closing["tokens"] == other.billed_tokens
-        assert plan["requests"]["count"] == other.requests
+        ok(run("reembed", store, "--model", model))
+        assert plan["tokens"] == documents_billed(other)
+        assert plan["requests"]["count"] == other.document_requests
         assert plan["documents"]["read"] == plan["documents"]["new"] == 11
         # What is ingested now goes into both.
         (docs / "more.md").write_text("# More\n\nSomething else entirely.\n")
-        endpoint.billed_tokens = other.billed_tokens = 0
+        for served in (endpoint, other):
+            served.billed_tokens = served.canary_tokens = 0
         plan = planned(store, docs)
         ok(run("ingest", store, docs))
         [beside] = plan["others"]
-        assert (plan["tokens"], beside["tokens"]) == (endpoint.billed_tokens, other.billed_tokens)
+        assert (plan["tokens"], beside["tokens"]) == (documents_billed(endpoint), documents_billed(other))
         assert beside["tokens"] > 0
         assert ok(run("plan", store, "reembed", "--model", model, "--json")).json["tokens"] == 0
 

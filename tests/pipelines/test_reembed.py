@@ -57,14 +57,15 @@ def billed_of(endpoint: Endpoint, prompt: str) -> Counter[str]:
 
 
 def test_the_same_documents_under_another_checkpoint(store: Path, model: Path, endpoint: Endpoint) -> None:
-    before = head_of(store)
+    before, paid = head_of(store), endpoint.billed_tokens
     closing = ok(run(*reembed(store, model, "--json"))).json
     head = head_of(store)
     assert (head.vector_shards, head.gate) == (before.vector_shards, before.gate)
     assert len(agreed_texts(store)) == DOCUMENTS
     assert billed_of(endpoint, NEW) == Counter(f"{NEW}document number {n}" for n in range(DOCUMENTS))
     assert (closing["embedded_chunks"], closing["live_chunks"]) == (DOCUMENTS, DOCUMENTS)
-    assert closing["tokens"] == sum(len(text) for text in billed_of(endpoint, NEW))
+    assert closing["canary_tokens"] > 0
+    assert closing["tokens"] + closing["canary_tokens"] == endpoint.billed_tokens - paid
     assert head.other
     assert head.other.gate
     assert ok(run("verify", store))
@@ -130,8 +131,8 @@ def test_a_killed_one_is_finished_by_the_next(
     ok(run(*reembed(store, model)))
     assert len(agreed_texts(store)) == DOCUMENTS
     paid = billed_of(endpoint, NEW)
-    # A small shard takes one request, and one was on its way.
-    assert paid.total() - len(paid) <= 2 * 16 // 4
+    # So many chunks may a worker have had in flight.
+    assert paid.total() - len(paid) <= 16
 
 
 def test_what_the_new_model_refuses_is_a_letter_of_its_generation(store: Path, model: Path, endpoint: Endpoint) -> None:

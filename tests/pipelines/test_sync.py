@@ -42,16 +42,16 @@ def test_only_what_changed_is_read(endpoint: Endpoint, store: Path, docs: Path) 
     changed = ok(run("ingest", store, docs, "--json"))
     assert "reading 1 file, 17 bytes; 5 unchanged since they were read" in changed.err
     assert (changed.json["documents"]["documents_in"], changed.json["changed"]) == (1, 1)
-    assert [text for asked in endpoint.asked for text in asked.inputs] == ["b\n\nanother text of b"]
+    assert [text for asked in endpoint.asked for text in asked.documents] == ["b\n\nanother text of b"]
     assert live_texts(store)["docs/b.txt", 0] == "another text of b"
     assert_whole(store)
 
 
 def test_metadata_that_changes_without_its_text_pays_nothing(tmp_path: Path, endpoint: Endpoint, store: Path) -> None:
     ok(run("ingest", store, write_records(tmp_path / "r.jsonl", [record("a", 1, colour="red")])))
-    asked = endpoint.requests
+    asked = endpoint.document_requests
     closing = ok(run("ingest", store, write_records(tmp_path / "r.jsonl", [record("a", 2, colour="blue")]), "--json"))
-    assert (closing.json["tokens"], closing.json["copied_chunks"], endpoint.requests) == (0, 1, asked)
+    assert (closing.json["tokens"], closing.json["copied_chunks"], endpoint.document_requests) == (0, 1, asked)
     assert '"metadata": {"colour": "blue"}' in ok(run("search", store, "text of a", "--json")).out
 
 
@@ -77,10 +77,10 @@ def test_a_deleted_document_is_gone_and_stays_gone(tmp_path: Path, endpoint: End
     gone = [{"id": "a", "sequence": 5, "deleted": True}, {"id": "never", "sequence": 5, "deleted": True}]
     closing = ok(run("ingest", store, write_records(tmp_path / "two.jsonl", gone), "--json")).json
     assert (closing["documents"]["deleted"], closing["removed"], live(store)) == (2, 1, {"b"})
-    asked = endpoint.requests
+    asked = endpoint.document_requests
     late = write_records(tmp_path / "three.jsonl", [record("a", 4, "late"), record("never", 5, "late")])
     assert ok(run("ingest", store, late, "--json")).json["documents"]["superseded"] == 2
-    assert (live(store), endpoint.requests) == ({"b"}, asked)
+    assert (live(store), endpoint.document_requests) == ({"b"}, asked)
     ok(run("ingest", store, write_records(tmp_path / "four.jsonl", [record("a", 6, "again")])))
     counts = head_of(store).documents
     assert (live(store), counts.live, counts.deleted) == ({"a", "b"}, 2, 1)
@@ -120,10 +120,10 @@ def test_a_change_that_cannot_be_read_is_a_dead_letter(tmp_path: Path, store: Pa
 def test_a_sync_deletes_what_is_no_longer_there(endpoint: Endpoint, store: Path, docs: Path) -> None:
     ok(run("ingest", store, docs))
     (docs / "f.txt").unlink()
-    asked = endpoint.requests
+    asked = endpoint.document_requests
     synced = ok(run("ingest", store, docs, "--sync", "--json"))
     assert "deleting 1 document that the sources no longer have" in synced.err
-    assert (synced.json["removed"], endpoint.requests) == (1, asked)
+    assert (synced.json["removed"], endpoint.document_requests) == (1, asked)
     assert live(store) == {f"docs/{name}.txt" for name in "abcde"}
     assert not ok(run("ingest", store, docs, "--sync", "--json")).json["published"]
     (docs / "f.txt").write_text("text of f")
@@ -140,11 +140,11 @@ def test_a_sync_that_would_delete_much_is_refused_before_anything_is_paid(
     for name in "cdef":
         (docs / f"{name}.txt").unlink()
     (docs / "new.txt").write_text("a new text")
-    asked = endpoint.requests
+    asked = endpoint.document_requests
     refused = run("ingest", store, docs, "--sync").error
     assert "would delete 4 of 6 documents (67%; 'docs/c.txt', " in refused
     assert "--delete-at-most or --force" in refused
-    assert (endpoint.requests, head_of(store).version) == (asked, 1)
+    assert (endpoint.document_requests, head_of(store).version) == (asked, 1)
     ok(run("ingest", store, docs, "--sync", "--delete-at-most", 67))
     assert live(store) == {"docs/a.txt", "docs/b.txt", "docs/new.txt"}
 

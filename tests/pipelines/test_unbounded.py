@@ -41,6 +41,8 @@ Event = Document | Deletion | DeadLetter
 def store(tmp_path: Path, endpoint: Endpoint) -> Path:
     path = tmp_path / "store"
     init(path, declare(tmp_path, endpoint))
+    # As whoever starts a run does.
+    ok(run("canary", path, "--record"))
     return path
 
 

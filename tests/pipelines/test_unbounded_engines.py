@@ -132,7 +132,7 @@ def test_a_topic_ends_as_the_model_does(
     model = {**model, "first": "first", "d1": "afterwards"}
     model.pop("d2", None)
     assert live_documents(store) == model
-    assert [text for one in endpoint.asked[asked:] for text in one.inputs] == ["afterwards"]
+    assert [text for one in endpoint.asked[asked:] for text in one.documents] == ["afterwards"]
     assert head_of(store).documents.adds_up
     assert_whole(store)
 

@@ -41,7 +41,7 @@ def test_two_worker_processes_make_one_version(tmp_path: Path, endpoint: Endpoin
     assert finished.json["documents"]["live"] == 80
     assert "HTTP Request" not in finished.err
     assert len(live_texts(store)) == 80
-    assert endpoint.billed_tokens == finished.json["tokens"]
+    assert endpoint.billed_tokens == finished.json["tokens"] + finished.json["canary_tokens"]
     assert_whole(store)
 
 

@@ -5,7 +5,7 @@ digits behind the point is a whole number of them per token.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final, Literal
 
@@ -48,6 +48,19 @@ class Allowance:
     tokens_per_minute: int | None = None
     machines: int | None = None
     folder: str | None = None
+
+    def beside(self, tokens: int, picodollars: int) -> "Allowance":
+        """What is left to machines that do not know that so much was spent on another one, before they began."""
+        if (self.machines or 1) == 1:
+            return self
+        caps = self.caps
+        left = Caps(
+            tokens=None if caps.tokens is None else max(0, caps.tokens - tokens),
+            usd=None
+            if caps.usd is None
+            else max(0.0, float(Fraction(str(caps.usd)) - Fraction(picodollars + 1, PICO))),
+        )
+        return replace(self, caps=left)
 
 
 UNLIMITED: Final = Allowance()

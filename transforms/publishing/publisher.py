@@ -133,7 +133,9 @@ class Publisher:
         return any(one.part for one in self._made.values())
 
     def _changed(self, generation: Manifest, made: Made | None) -> Changed:
-        changed = GenerationStep(self._record, self._store, self._opened[generation.checkpoint]).on(generation, made)
+        paid = dict(self._job.canary_tokens).get(generation.checkpoint, 0)
+        record = msgspec.structs.replace(self._record, canary_tokens=paid)
+        changed = GenerationStep(record, self._store, self._opened[generation.checkpoint]).on(generation, made)
         reached = self._reached(generation)
         return Changed(
             msgspec.structs.replace(changed.generation, reached=reached),
