@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "show": "Show what is live in a version.",
     "verify": "Check every object of a version.",
     "dead-letters": "List what could not be processed, or retry it.",
+    "canary": "Ask whether the model is still the one that it was.",
     "probe": "Measure whether a model is Matryoshka.",
     "advise": "Measure which tiers a collection should have.",
     "gate": "Show how much each tier finds; set the floor and the queries.",

@@ -8,6 +8,7 @@ from tierloom.errors import (
     ChannelMoved,
     CommitConflict,
     EmbedderUnavailable,
+    ModelChanged,
     PullUnderWay,
     SourceHeld,
     StoreUnavailable,
@@ -40,6 +41,7 @@ class ExitCode(IntEnum):
 _OF: Final[dict[type[TierloomError], ExitCode]] = {
     TierloomError: ExitCode.FAILED,
     CapReached: ExitCode.CAPPED,
+    ModelChanged: ExitCode.CHANGED,
     TurnHeld: ExitCode.LATER,
     TurnLost: ExitCode.LATER,
     PullUnderWay: ExitCode.LATER,

@@ -120,6 +120,7 @@ _SINGLE: Final = {
     "bytes": ("freed_bytes", "Bytes that were removed"),
     "checked_objects": ("checked_objects", "Objects that were checked"),
     "wrong_objects": ("wrong_objects", "Things found wrong"),
+    "minimum_cosine": ("canary_minimum_cosine", "Of the canaries, with what the model answered first"),
 }
 _BY_KIND: Final = (
     (

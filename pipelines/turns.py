@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +10,8 @@ import click
 
 from pipelines.commands.options import Duration
 from pipelines.telling import say, voice
-from tierloom.errors import TurnHeld, TurnLost
+from tierloom.errors import StoreError, TurnHeld, TurnLost
+from tierloom.mirroring.mirror import read_mirror
 from tierloom.stores.store import Store
 from tierloom.taking_turns import Turn
 from tierloom.turn import TERM
@@ -34,6 +36,18 @@ def take_turn(store: Store, deed: str, wait: timedelta) -> Turn:
     """
     head_version(store)
     return Turn(store, deed, wait=wait, waiting=_say_waiting, lost=_end_at_once, term=TERM)
+
+
+def take_turn_to_look(store: Store, deed: str, wait: timedelta) -> AbstractContextManager[object]:
+    """The turn to look at a store, which only saves doing it twice: who may not write to the store looks all the same,
+    and whoever looks at a mirror."""
+    if read_mirror(store) is not None:
+        return nullcontext()
+    try:
+        return take_turn(store, deed, wait)
+    except StoreError as error:
+        say(f"others may {deed} it at the same time: {error}")
+        return nullcontext()
 
 
 def _say_waiting(held: TurnHeld) -> None:

@@ -1,19 +1,15 @@
 """tierloom verify: every object against the manifest."""
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 
 import click
 
 from index_builder.audit import Findings, audit
 from pipelines.run_metrics import metrics_file_option
-from pipelines.telling import give_result, say
-from pipelines.turns import take_turn, wait_option
-from tierloom.errors import StoreError
-from tierloom.mirroring.mirror import read_mirror
+from pipelines.telling import give_result
+from pipelines.turns import take_turn_to_look, wait_option
 from tierloom.stores.opening import open_store
-from tierloom.stores.store import Store
 
 
 @click.command("verify")
@@ -25,21 +21,10 @@ from tierloom.stores.store import Store
 def command(store: str, version: int | None, wait: timedelta, as_json: bool) -> None:
     """Check every object of a VERSION of STORE (default: the newest); exit 1 with the list of what is wrong."""
     opened = open_store(store)
-    with _turn(opened, wait):
+    with take_turn_to_look(opened, "verify", wait):
         findings = audit(opened, version)
     give_result(_values(findings), _told(findings), as_json)
     sys.exit(1 if findings.problems else 0)
-
-
-def _turn(store: Store, wait: timedelta) -> AbstractContextManager[object]:
-    """The turn to verify, which only saves a second reading: who may not write to the store checks it all the same."""
-    if read_mirror(store) is not None:
-        return nullcontext()
-    try:
-        return take_turn(store, "verify", wait)
-    except StoreError as error:
-        say(f"others may verify it at the same time: {error}")
-        return nullcontext()
 
 
 def _values(findings: Findings) -> dict[str, object]:

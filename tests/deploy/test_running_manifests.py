@@ -11,7 +11,6 @@ from typing import Any
 import httpx2
 import pytest
 
-from pipelines.cli import COMMANDS
 from tests.deploy.manifests import SECRETS, Container, container, containers
 from tests.embedders.endpoint import Endpoint
 from tests.pipelines.command_line import head_of, init, ok, run, write_records
@@ -20,8 +19,7 @@ from tierloom.taking_turns import Turn
 
 pytestmark = pytest.mark.slow
 
-# Written for a schedule before the commands themselves.
-JOBS = [one.command for one in containers() if one.name.startswith("CronJob") and one.command in COMMANDS]
+JOBS = [one.command for one in containers() if one.name.startswith("CronJob")]
 
 
 @pytest.fixture
@@ -100,6 +98,16 @@ def test_verifying_finds_what_is_spoilt(values: dict[str, str], scratch: Path) -
     status, log = finished(container("verify"), values, scratch)
     assert status == 1
     assert log[-1]["result"]["wrong_objects"] > 0
+
+
+def test_a_model_that_changed_is_told(values: dict[str, str], scratch: Path, endpoint: Endpoint) -> None:
+    endpoint.revision = "2"
+    status, log = finished(container("canary"), values, scratch)
+    assert status == 6
+    assert log[-1]["result"]["state"] == "changed"
+    write_records(Path(values["SOURCE"]) / "new.jsonl", [{"id": "new", "text": "new"}])
+    status, log = finished(container("ingest"), values, scratch)
+    assert (status, log[-1]["type"]) == (6, "ModelChanged")
 
 
 @contextmanager

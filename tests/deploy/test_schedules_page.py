@@ -44,12 +44,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_command_is_run(folder: Path) -> None:
     here = {"/data/store": "my-store", "/data/docs": "docs", "/var/lib/node_exporter": "textfiles"}
-    assert len(commands()) == 8
+    assert len(commands()) == 9
     for command in commands():
         for place, ours in here.items():
             command = command.replace(place, ours)
         ok(run(*shlex.split(command)))
-    assert {path.stem for path in (folder / "textfiles").iterdir()} == {"ingest", "gc", "verify"}
+    assert {path.stem for path in (folder / "textfiles").iterdir()} == {"ingest", "gc", "verify", "canary"}
     written = {
         sample.name
         for path in (folder / "textfiles").iterdir()
