@@ -1,8 +1,8 @@
 """The long torture: `make torture`, or `python -m tests.torture --help`.
 
-Deeds are interrupted before and after every call of their store, and with its answer lost; they meet outages; writers
-are killed at random moments of long lives; committers race; a bucket lies behind a bad network. Every failure is
-printed with what replays it.
+Deeds are interrupted before and after every call of their store, with its answer lost, and at every request to their
+model, some of them on two generations of a collection; they meet outages; writers are killed at random moments of long
+lives; committers race; a bucket lies behind a bad network. Every failure is printed with what replays it.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from tests.embedders.endpoint import Endpoint
 from tests.engines import gcs_server
 from tests.pipelines.command_line import KEY, KEY_VARIABLE
 from tests.torture.commands import Commands
-from tests.torture.deeds import DEEDS
+from tests.torture.deeds_of_two import EVERY_DEED
 from tests.torture.interrupting import Interrupter, Point
 from tests.torture.life import live
 from tests.torture.racing import race
@@ -43,7 +43,7 @@ class Workshop:
 
     def interrupter(self, deed: str) -> Interrupter:
         world = self.world()
-        return Interrupter(world, DEEDS[deed](world))
+        return Interrupter(world, EVERY_DEED[deed](world))
 
 
 @contextmanager
@@ -55,15 +55,16 @@ def workshop() -> Iterator[Workshop]:
 
 
 def calls(options: argparse.Namespace) -> Iterator[str]:
-    """Interrupt each deed at every call of its store, or at some of them."""
+    """Interrupt each deed at every call of its store and every request to its model, or at some of them."""
     for name in options.deeds:
         with workshop() as place:
             interrupter = place.interrupter(name)
-            points = list(interrupter.every_call())
+            points = [*interrupter.every_call(), *interrupter.every_request()]
             if options.points:
                 points = random.Random(options.seed).sample(points, min(options.points, len(points)))
             report = interrupter.interrupt(points)
-        print(f"{name}, at {len(points):,} points of {interrupter.calls} calls: {report}", flush=True)
+            points_of = f"{interrupter.calls} calls and {interrupter.requests} requests"
+        print(f"{name}, at {len(points):,} points of {points_of}: {report}", flush=True)
         yield from (f"--replay {name}:{failure}" for failure in report.failures)
 
 
@@ -151,7 +152,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3600, help="how long lives may last in all")
     parser.add_argument("--commits", type=int, default=1000, help="versions that are raced for in all")
     parser.add_argument("--only", nargs="*", choices=_KINDS, default=_KINDS, help="which kinds of torture")
-    parser.add_argument("--deeds", nargs="*", choices=list(DEEDS), default=list(DEEDS), help="what is interrupted")
+    parser.add_argument(
+        "--deeds", nargs="*", choices=list(EVERY_DEED), default=list(EVERY_DEED), help="what is interrupted"
+    )
     parser.add_argument("--replay", metavar="WHAT", help="what was printed with a failure, such as ingest:before:37")
     return parser.parse_args()
 

@@ -15,11 +15,15 @@ from tests.torture.world import World
 class Deed:
     """A command that is to be carried out once, however often it is interrupted.
 
-    Until then the newest version holds one of `allowed`; then it holds the last of them.
+    Until then the newest version holds one of `allowed`; then it holds the last of them, in so many whole
+    `generations`. A crash may cost `blocks`. What says that it is `done` may fail all the same.
     """
 
     arguments: tuple[object, ...]
     allowed: tuple[Truth, ...]
+    generations: int = 1
+    blocks: int = 1
+    done: str | None = None
 
 
 def word(document: int, sequence: int, ordinal: int) -> str:
@@ -80,27 +84,27 @@ def _one_more(truth: Truth, event: Event) -> Truth:
 
 def compact(world: World) -> Deed:
     """Many small shards, some of them half dead."""
-    _publish_often(world)
+    publish_often(world)
     return Deed(("compact", world.store), (world.truth,))
 
 
 def collect(world: World) -> Deed:
     """Old versions, and what a compaction has left behind."""
-    _publish_often(world)
+    publish_often(world)
     world.commands.ok("compact", world.store)
     world.commands.ok("retention", world.store, "--versions", 2, "--age", "0s")
     world.note_version()
-    _make_old(world)
+    make_old(world)
     return Deed(("gc", world.store, "--grace", "1h", "--json"), (world.truth,))
 
 
-def _publish_often(world: World) -> None:
+def publish_often(world: World) -> None:
     for sequence in range(1, 7):
         events = [document(number, sequence, 2) for number in range(sequence, sequence + 4)]
         world.ingest(f"{sequence}.jsonl", [*events, Event(f"d{sequence}", sequence + 1)])
 
 
-def _make_old(world: World) -> None:
+def make_old(world: World) -> None:
     """Two days, for every object: no test can wait for a grace period."""
     then = time.time() - 2 * 86_400
     for path in world.store.rglob("*"):

@@ -14,8 +14,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import tierloom
+from tests.generations import open_generation
 from tests.pipelines.command_line import ROOT
 from tests.torture.truth import Chunk, Truth, chunks_of, found_in, live_in
+from tierloom.snapshot import Snapshot
 
 
 def digest_of_chunks(chunks: Counter[Chunk]) -> str:
@@ -27,13 +29,24 @@ def read_once(store: str) -> tuple[int, str]:
     """The newest version, and the digest of what it holds. Raises when two ways of reading differ."""
     with tierloom.open(store) as snapshot:
         live = live_in(snapshot)
-        for tier in snapshot.manifest.collection.tiers:
-            if (found := found_in(snapshot, tier.name)) != live:
-                raise AssertionError(
-                    f"version {snapshot.manifest.version}, tier {tier.name}: "
-                    f"{found.total()} found, {live.total()} live; {sorted((found - live) + (live - found))[:5]}"
-                )
+        refuse_difference(snapshot, live)
+        other = snapshot.manifest.other
+        if other and other.is_complete:
+            with open_generation(store, snapshot.manifest.turned(other)) as second:
+                refuse_difference(second, live)
         return snapshot.manifest.version, digest_of_chunks(live)
+
+
+def refuse_difference(snapshot: Snapshot, live: Counter[Chunk]) -> None:
+    """Raise when the chunks of a generation, or those that a search of a tier of it finds, are not these."""
+    version = snapshot.manifest.version
+    ways = {tier.name: found_in(snapshot, tier.name) for tier in snapshot.manifest.collection.tiers}
+    for way, found in (ways | {"by row": live_in(snapshot)}).items():
+        if found != live:
+            raise AssertionError(
+                f"version {version}, {way}: {found.total()} found, {live.total()} live; "
+                f"{sorted((found - live) + (live - found))[:5]}"
+            )
 
 
 class Readers:

@@ -1,18 +1,20 @@
 """What a collection must hold, in a plain dict; and what is wrong with the one there is."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Final
 
 import tierloom
 from index_builder.audit import audit
+from tests.generations import open_generation
+from tierloom.document import document_key
 from tierloom.errors import TierloomError
 from tierloom.manifest import Manifest
 from tierloom.snapshot import Snapshot
 from tierloom.stores.opening import open_store
-from tierloom.versions import stored_versions
+from tierloom.versions import read_manifest, stored_versions
 
 WORD_BYTES: Final = 8
 
@@ -80,7 +82,7 @@ class Losses:
 
 
 def losses_of(store: object, version: int, truth: Truth) -> Losses:
-    """What is wrong with a version that should hold this."""
+    """What is wrong with a version that should hold this, in each of its generations."""
     found = Losses()
     for problem in audit(open_store(str(store)), version).problems:
         found.torn += 1
@@ -91,12 +93,27 @@ def losses_of(store: object, version: int, truth: Truth) -> Losses:
 
 
 def _compare_all(found: Losses, store: object, version: int, truth: Truth) -> None:
-    with tierloom.open(str(store), version) as snapshot:
-        wanted = chunks_of(truth)
-        _compare(found, f"version {version}", live_in(snapshot), wanted)
-        for tier in snapshot.manifest.collection.tiers:
-            _compare(found, f"version {version}, tier {tier.name}", found_in(snapshot, tier.name), wanted)
-        _check_counts(found, snapshot.manifest, truth)
+    for generation in read_manifest(open_store(str(store)), version).generations:
+        where = f"version {version}" + (f" of {generation.checkpoint[:8]}" if generation.other else "")
+        with open_generation(str(store), generation) as snapshot:
+            _compare_generation(found, where, snapshot, truth)
+
+
+def _compare_generation(found: Losses, where: str, snapshot: Snapshot, truth: Truth) -> None:
+    live = live_in(snapshot)
+    there = {document_id for document_id, _, _ in live}
+    truth = built(truth, snapshot.manifest.reached, there)
+    wanted = chunks_of(truth)
+    _compare(found, where, live, wanted)
+    for tier in snapshot.manifest.collection.tiers:
+        _compare(found, f"{where}, tier {tier.name}", found_in(snapshot, tier.name), wanted)
+    _check_counts(found, where, snapshot.manifest, truth)
+
+
+def built(truth: Truth, reached: int, there: Set[str]) -> Truth:
+    """What a generation must hold of the truth when its building has `reached` so far: what lies beyond may be `there`
+    already, because it has changed meanwhile; then it must be as it is."""
+    return {name: event for name, event in truth.items() if document_key(name) >> 32 < reached or name in there}
 
 
 def live_in(snapshot: Snapshot) -> Counter[Chunk]:
@@ -123,10 +140,10 @@ def _compare(found: Losses, where: str, live: Counter[Chunk], wanted: Counter[Ch
             found.notes.append(f"{where}: {word} {chunks.total()}: {sorted(chunks)[:5]}")
 
 
-def _check_counts(found: Losses, manifest: Manifest, truth: Truth) -> None:
+def _check_counts(found: Losses, where: str, manifest: Manifest, truth: Truth) -> None:
     counts, live = manifest.documents, sum(bool(event.words) for event in truth.values())
     if not counts.adds_up or counts.live != live:
-        found.notes.append(f"version {manifest.version}: counts {counts} of {live} live documents")
+        found.notes.append(f"{where}: counts {counts} of {live} live documents")
 
 
 def head_losses(store: object, allowed: Sequence[Truth]) -> Losses:

@@ -2,15 +2,16 @@
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from pipelines.exit_codes import ExitCode
 from tests.embedders.endpoint import Endpoint
 from tests.pipelines.command_line import declare
 from tests.torture.commands import Commands
 from tests.torture.truth import WORD_BYTES, Event, Losses, Truth, after
+from tierloom.manifest import Manifest
 from tierloom.stores.opening import open_store
 from tierloom.versions import head_version, read_head
 
@@ -53,13 +54,35 @@ class World:
         self.truth = after(self.truth, known)
         self.note_version()
 
+    def declare_another(self, name: str) -> Path:
+        """Another checkpoint, at the same endpoint: it puts its name before each word."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        return declare(folder, self.endpoint, document_prompt=f"{name}: ")
+
+    def reembedding(self, name: str) -> tuple[object, ...]:
+        """The command that builds a generation of that checkpoint."""
+        return ("reembed", self.store, "--model", self.declare_another(name), _NOISE)
+
+    def reembed(self, name: str, words: int | None = None) -> None:
+        """Build a generation, to its end or until so many `words` are paid for."""
+        cap = () if words is None else ("--max-tokens", words * (WORD_BYTES + len(f"{name}: ")))
+        ended = self.commands.run(*self.reembedding(name), *cap)
+        assert ended.status == (ExitCode.CAPPED if cap else ExitCode.DONE), ended
+        self.note_version()
+
+    @property
+    def head(self) -> Manifest:
+        """The newest version."""
+        return read_head(open_store(str(self.store)))
+
     def note_version(self) -> None:
         """The newest version holds the truth of this moment."""
         self.history[head_version(open_store(str(self.store)))] = self.truth
 
     def tiers(self) -> set[str]:
         """The names of the tiers there are."""
-        return {tier.name for tier in read_head(open_store(str(self.store))).collection.tiers}
+        return {tier.name for tier in self.head.collection.tiers}
 
     def save(self) -> None:
         """Remember this moment."""
@@ -75,6 +98,5 @@ class World:
         self.endpoint.billed = self._paid.copy()
 
     def repaid(self) -> Losses:
-        """The tokens that the endpoint billed for what it had billed before."""
-        again = Counter({text: number - 1 for text, number in self.endpoint.billed.items()})
-        return Losses(repaid=sum(number * len(text.encode()) for text, number in again.items()))
+        """What the endpoint billed for words that it had billed before, their prompts not counted."""
+        return Losses(repaid=sum(number - 1 for number in self.endpoint.billed.values()) * WORD_BYTES)
