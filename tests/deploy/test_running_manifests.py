@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from pipelines.exit_codes import ExitCode
 from tests.deploy.manifests import SECRETS, Container, container, containers
 from tests.embedders.endpoint import Endpoint
 from tests.pipelines.command_line import head_of, init, ok, run, write_records
@@ -44,7 +45,8 @@ def values(tmp_path: Path, endpoint: Endpoint) -> dict[str, str]:
         f'endpoint = {{ base_url = "{endpoint.base_url}", api_key_env = "OPENAI_API_KEY" }}\n'
     )
     newer = tmp_path / "newer.toml"
-    newer.write_text(declared.read_text().replace("test-model", "newer-model"))
+    price = '\nprice = { usd_per_million_tokens = 0.02, as_of = 2026-11-01, page = "https://example.org/prices" }\n'
+    newer.write_text(declared.read_text().replace("test-model", "newer-model") + price)
     (tmp_path / "source").mkdir()
     every = [{"id": name, "text": name} for name in ("kept", "gone", *"abcdefgh")]
     write_records(tmp_path / "source" / "r.jsonl", every)
@@ -72,7 +74,7 @@ def finished(one: Container, values: dict[str, str], scratch: Path) -> tuple[int
 @pytest.mark.parametrize("command", JOBS)
 def test_each_job_does_its_work(values: dict[str, str], scratch: Path, command: str) -> None:
     status, log = finished(container(command), values, scratch)
-    assert status == 0, log
+    assert status == 0, log[-1]["message"]
     assert (log[-1]["event"], log[-1]["command"], log[-1]["store"]) == ("result", command, values["STORE"])
 
 
@@ -83,6 +85,18 @@ def test_ingesting_pays_with_the_key_of_the_secret(values: dict[str, str], scrat
     assert head_of(values["STORE"]).documents.live == 10
     keys = {one.headers["authorization"] for one in endpoint.asked[asked:]}
     assert keys == {f"Bearer {SECRETS['openai-api-key']}"}
+
+
+def test_reembedding_stops_at_the_cap_of_the_settings(
+    values: dict[str, str], scratch: Path, endpoint: Endpoint
+) -> None:
+    job, paid = container("reembed"), endpoint.billed_tokens
+    # The dollars of ten tokens.
+    status, log = finished(job, values | {"MAX_USD": "0.0000002"}, scratch)
+    assert (status, log[-1]["type"]) == (ExitCode.CAPPED, "CapReached")
+    assert 0 < endpoint.billed_tokens - paid <= 10
+    assert finished(job, values, scratch)[0] == 0
+    assert [one.is_complete for one in head_of(values["STORE"]).generations] == [True, True]
 
 
 def test_a_job_that_finds_another_at_it_is_to_be_tried_again(values: dict[str, str], scratch: Path) -> None:
