@@ -56,11 +56,19 @@ COMMANDS = {
     "compact": ("compact", "STORE", "--fan-out", "2"),
     "gc": ("gc", "STORE", "--grace", "0s"),
     "verify": ("verify", "STORE"),
+    "reembed": ("reembed", "STORE", "--model", "SECOND", "--untrained-prefixes"),
 }
 
 
+def another_model(folder: Path) -> Path:
+    """The declaration of another checkpoint at the endpoint of the one in the folder."""
+    path = folder / "second.toml"
+    path.write_text(f'document_prompt = "second: "\n{(folder / "model.toml").read_text()}')
+    return path
+
+
 def filled(command: str, store: LocalStore, source: Path) -> list[str]:
-    places = {"STORE": str(store.root), "SOURCE": str(source)}
+    places = {"STORE": str(store.root), "SOURCE": str(source), "SECOND": str(another_model(source.parent))}
     return [places.get(argument, argument) for argument in COMMANDS[command]]
 
 
