@@ -22,6 +22,7 @@ from pipelines.ingest import Ingest
 from pipelines.progress_display import ProgressDisplay
 from pipelines.telling import voice
 from tierloom import errors
+from tierloom.checkpoint import Checkpoint
 from tierloom.document import Deletion
 from tierloom.embedders.embedder import Lane
 from tierloom.embedders.opening import refuse_without_batches
@@ -75,19 +76,21 @@ def make_job(
     allowance: Allowance = UNLIMITED,
     lane: Lane = "requests",
     writing: bool = True,
+    asked: Sequence[Checkpoint] = (),
 ) -> Job:
-    """A new run on top of the newest version; one that is not `writing` leaves the store as it is.
+    """A new run on top of the newest version; one that is not `writing` leaves the store as it is. `asked` are the
+    models that it may ask: if none is named, that of each generation.
 
-    Raises `NotACollection`, `InputError` for a cap in dollars on a model without a price, `CheckpointError` when no
-    generation's model has that lane, or `PreconditionsIgnored` when two writers could not trust the store.
+    Raises `NotACollection`, `InputError` for a cap in dollars on a model without a price, `CheckpointError` when none
+    of the models has that lane, or `PreconditionsIgnored` when two writers could not trust the store.
     """
     opened = open_store(store)
     head = read_head(opened)
     checkpoints = [read_checkpoint(opened, fingerprint) for fingerprint in head.checkpoints]
-    for checkpoint in checkpoints:
+    for checkpoint in asked or checkpoints:
         spending_for(checkpoint, allowance)
     if lane == "batch":
-        refuse_without_batches(checkpoints)
+        refuse_without_batches(asked or checkpoints)
     if writing:
         probe_preconditions(opened)
     job = Job(

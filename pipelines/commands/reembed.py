@@ -106,14 +106,16 @@ def command(
     )
     refuse_unfit_sources(cuts_anew, named)
     allowance = with_machines(allowance, options)
-    spending_for(checkpoint, allowance)
+    asked = _asked(opened, head, checkpoint, named)
+    for each in asked:
+        spending_for(each, allowance)
     refuse_unfit_generation(opened, head, collection)
     fields = Fields(id_field, text_field, sequence_field, deleted_field)
     with take_turn(opened, COMMAND, wait) as turn, shared_allowance(allowance) as shared:
         # Before the generation is there: whoever writes to it sends its canaries along.
         paid = _check_models(opened, head, checkpoint, bool(named), concurrency, shared)
         begin_generation(opened, checkpoint, collection)
-        job = make_job(store, COMMAND, fields, concurrency=concurrency, allowance=shared, lane=lane)
+        job = make_job(store, COMMAND, fields, concurrency=concurrency, allowance=shared, lane=lane, asked=asked)
         job = replace(job, fence=turn.fence, canary_tokens=paid)
         reembedding = Reembedding(job, checkpoint.fingerprint, options)
         parts = reembedding.from_sources(_splits(job, named)) if named else reembedding.from_texts()
@@ -129,6 +131,13 @@ def _check_models(
         return ()
     asked = [checkpoint, *([read_checkpoint(store, head.checkpoint)] if cuts_anew else [])]
     return tuple((each.fingerprint, check_model_first(store, each, concurrency, allowance)) for each in asked)
+
+
+def _asked(store: Store, head: Manifest, checkpoint: Checkpoint, sources: Sequence[str]) -> Sequence[Checkpoint]:
+    """The models that may have to be paid: also that of the other generation, where sources are read that may have
+    changed."""
+    others = [name for name in head.checkpoints if sources and name != checkpoint.fingerprint]
+    return (checkpoint, *(read_checkpoint(store, name) for name in others))
 
 
 def _splits(job: Job, sources: Sequence[str]) -> Sequence[Split]:
