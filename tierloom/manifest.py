@@ -280,6 +280,12 @@ class Manifest(Generation, frozen=True, forbid_unknown_fields=True, kw_only=True
         own = self.own_objects() + (self.other.own_objects() if self.other else ())
         return (*own, *self.tombstones, *self.files)
 
+    @property
+    def left_documents(self) -> int:
+        """How many documents the run of this version left at its cap, over all generations."""
+        runs = (generation.run for generation in self.generations)
+        return sum(run.left_documents for run in runs if run.run == self.run.run)
+
     def cursor_of(self, source: str) -> Cursor | None:
         """Up to where this source is published; None if no stream published any of it."""
         return next((cursor for cursor in self.cursors if cursor.source == source), None)

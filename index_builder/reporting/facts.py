@@ -29,7 +29,8 @@ _FLOAT32_BYTES: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class VersionFacts:
-    """What stays of a manifest when only its numbers are wanted. `created` is RFC 3339, UTC."""
+    """What stays of a manifest when only its numbers are wanted. `created` is RFC 3339, UTC. `left_documents` are those
+    that its run left at its cap, over all generations."""
 
     version: int
     created: str
@@ -37,6 +38,7 @@ class VersionFacts:
     live_documents: int
     live_chunks: int
     gate: Gate | None
+    left_documents: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,7 @@ def version_facts(manifest: Manifest) -> VersionFacts:
         live_documents=manifest.documents.live,
         live_chunks=manifest.live_chunks,
         gate=manifest.gate,
+        left_documents=manifest.left_documents,
     )
 
 

@@ -81,6 +81,7 @@ def notices(facts: Facts) -> tuple[Judgement, ...]:
         *_generation_notices(facts),
         *_channel_notices(facts),
         *_letter_notices(facts),
+        *_cap_notices(facts),
         *_gate_notices(facts),
     )
     return tuple(sorted(found, key=lambda notice: order.index(notice.weight)))
@@ -146,6 +147,16 @@ def _letter_notices(facts: Facts) -> Iterator[Judgement]:
     if letters := sum(part.letters for part in facts.head.dead_letters):
         plural = "" if letters == 1 else "s"
         yield Judgement("warning", f"{letters:,} dead letter{plural} open: tierloom dead-letters lists them.")
+
+
+def _cap_notices(facts: Facts) -> Iterator[Judgement]:
+    if left := facts.head.left_documents:
+        plural, them = ("", "it") if left == 1 else ("s", "them")
+        yield Judgement(
+            "warning",
+            f"The {facts.head.run.command} of version {facts.head.version} left {left:,} document{plural} at its cap: "
+            f"the same command goes on with {them}.",
+        )
 
 
 def _gate_notices(facts: Facts) -> Iterator[Judgement]:

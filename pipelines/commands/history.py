@@ -17,7 +17,8 @@ def command(store: str, last: int | None, as_json: bool) -> None:
     """Show the versions of STORE that are not retired, newest first: when, by what, and what it changed.
 
     Documents were added, changed or removed; chunks embedded for tokens, in both generations where there are two. At
-    the end of a line stand the channels that point there; of two generations, with the begin of the checkpoint.
+    the end of a line stand the channels that point there, of two generations with the begin of the checkpoint; and how
+    many documents the run left at its cap, in all generations, if it left any.
     """
     entries = history(open_store(store), last)
     for line in map(_json, entries) if as_json else chain([_HEADER], map(_line, entries)):
@@ -36,7 +37,8 @@ def _line(entry: Entry) -> str:
     paid = (sum(one.embedded_chunks for one in every), sum(one.tokens for one in every))
     numbers = (run.added, run.changed, run.removed, *paid, manifest.live_chunks)
     leases = (f"{entry.leases} lease{'' if entry.leases == 1 else 's'}",) if entry.leases else ()
-    keepers = ", ".join((*_channels(entry), *leases))
+    left = (f"{manifest.left_documents:,} left at the cap",) if manifest.left_documents else ()
+    keepers = ", ".join((*_channels(entry), *leases, *left))
     counts = (f"{number:,}" for number in numbers)
     return _FORMAT.format(manifest.version, manifest.created, run.command, *counts, keepers).rstrip()
 
@@ -56,6 +58,7 @@ def _json(entry: Entry) -> bytes:
             "writer": manifest.writer,
             **msgspec.to_builtins(run),
             "other": msgspec.to_builtins(manifest.other.run) if manifest.other else None,
+            "left_documents": manifest.left_documents,
             "live_documents": manifest.documents.live,
             "live_chunks": manifest.live_chunks,
             "checkpoints": manifest.checkpoints,

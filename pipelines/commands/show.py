@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 import click
 import msgspec
 
-from pipelines.commands.tables import size, table
+from pipelines.commands.tables import count, size, table
 from pipelines.summary import identity, tier_bytes
 from tierloom import names
 from tierloom.channel import read_channels
 from tierloom.errors import NotFound
 from tierloom.generations import progress, told_checkpoint
-from tierloom.manifest import LedgerPart, Manifest
+from tierloom.manifest import LedgerPart, Manifest, RunRecord
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Store
 from tierloom.versions import channel_serves, head_version, read_checkpoint, read_manifest
@@ -74,6 +74,7 @@ def _generation(manifest: Manifest, store: Store, channels: Sequence[str]) -> st
         ("chunking", f"{collection.chunking.max_tokens} tokens, overlap {collection.chunking.overlap_tokens}"),
         ("documents in", identity(manifest.documents)),
         ("live chunks", f"{manifest.live_chunks:,} of {sum(shard.rows for shard in manifest.vector_shards):,} rows"),
+        *([("left", _left(manifest.run))] if manifest.run.left_documents else []),
         ("gate", _judged(manifest)),
         ("dead letters", f"{sum(part.letters for part in manifest.dead_letters):,} open"),
         ("prefixes", f"{collection.prefix_dimensions} int8 components stored{untrained}"),
@@ -92,6 +93,10 @@ def _checkpoint(manifest: Manifest, store: Store) -> str:
 def _building(manifest: Manifest) -> str:
     other = f" of {manifest.other.documents.live:,}" if manifest.other else ""
     return f"{progress(manifest)}; {manifest.documents.live:,}{other} documents are in it"
+
+
+def _left(run: RunRecord) -> str:
+    return f"{count(run.left_documents, 'document')} that the {run.command} of this version left at its cap"
 
 
 def _judged(manifest: Manifest) -> str:

@@ -1,5 +1,6 @@
 """Caps on whole runs of the command line: never passed, with an exit status of their own, and easy to go on from."""
 
+import json
 import random
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tests.pipelines.command_line import (
     write_records,
 )
 from tests.pipelines.priced import priced_collection
+from tests.pipelines.report.written_page import WrittenPage
 from tierloom.canaries import canary_texts
 
 # What a run is billed for its canaries before it begins.
@@ -80,6 +82,24 @@ def test_a_run_stops_before_its_cap_and_the_next_goes_on(
     assert head_of(store).documents.live == 40
     assert documents_billed(endpoint) == total
     assert_whole(store)
+
+
+def test_what_a_cap_left_is_told_of_the_version(tmp_path: Path, endpoint: Endpoint, source: Path) -> None:
+    store = priced_collection(tmp_path / "store", endpoint)
+    left = int(json.loads(run("ingest", store, source, "--json", "--max-tokens", CAP).out)["left_documents"])
+    assert 0 < left < 40
+    shown = ok(run("show", store)).out
+    assert f"  left          {left} documents that the ingest of this version left at its cap\n" in shown
+    assert ok(run("history", store, "--last", 1)).out.endswith(f"  latest, {left} left at the cap\n")
+    assert ok(run("history", store, "--last", 1, "--json")).json["left_documents"] == left
+    ok(run("report", store, "-o", tmp_path / "page.html"))
+    page = WrittenPage((tmp_path / "page.html").read_text())
+    assert page.column("runs", "left at cap") == [f"{left}", "0"]
+    assert f"The ingest of version 1 left {left} documents at its cap: the same command goes on" in page.text
+    ok(run("ingest", store, source))
+    assert "at its cap" not in ok(run("show", store)).out
+    ok(run("report", store, "-o", tmp_path / "page.html", "--last", 1))
+    assert "left at cap" not in (tmp_path / "page.html").read_text()
 
 
 def test_a_cap_smaller_than_any_document_names_the_smallest_that_would_do(tmp_path: Path, endpoint: Endpoint) -> None:
@@ -187,6 +207,24 @@ def test_a_reembedding_stops_at_its_cap_and_goes_on(tmp_path: Path, endpoint: En
         assert built.is_complete
         assert built.documents.live == 40
     assert_whole(store)
+
+
+def test_the_price_of_the_model_that_is_left_behind_is_not_asked_for(tmp_path: Path, endpoint: Endpoint) -> None:
+    """Unless it may have to be paid too."""
+    store = tmp_path / "store"
+    init(store, declare(tmp_path, endpoint))
+    source = write_records(tmp_path / "r.jsonl", [{"id": "d", "text": "text"}])
+    ok(run("ingest", store, source))
+    model = tmp_path / "priced.toml"
+    price = (
+        'revision = "2"\nprice = { usd_per_million_tokens = 0.02, as_of = 2026-11-01, page = "https://example.org" }\n'
+    )
+    model.write_text(price + (tmp_path / "model.toml").read_text())
+    command = ("reembed", store, "--model", model, "--max-usd", 1)
+    assert "the price of test-model is not known" in run(*command, "--chunk-tokens", 8, source).error
+    assert head_of(store).other is None
+    ok(run(*command))
+    assert [one.is_complete for one in head_of(store).generations] == [True, True]
 
 
 def test_what_is_left_of_one_generation_is_found_by_whoever_builds_it(
