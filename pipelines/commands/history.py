@@ -34,7 +34,7 @@ _HEADER = _FORMAT.format(
 def _line(entry: Entry) -> str:
     manifest, run = entry.manifest, entry.manifest.run
     every = [generation.run for generation in manifest.generations]
-    paid = (sum(one.embedded_chunks for one in every), sum(one.tokens for one in every))
+    paid = (sum(one.embedded_chunks for one in every), sum(one.tokens + one.canary_tokens for one in every))
     numbers = (run.added, run.changed, run.removed, *paid, manifest.live_chunks)
     leases = (f"{entry.leases} lease{'' if entry.leases == 1 else 's'}",) if entry.leases else ()
     left = (f"{manifest.left_documents:,} left at the cap",) if manifest.left_documents else ()

@@ -72,12 +72,13 @@ def test_the_same_documents_under_another_checkpoint(store: Path, model: Path, e
 
 
 def test_it_says_how_to_go_on_and_history_what_it_cost(store: Path, model: Path, endpoint: Endpoint) -> None:
+    billed = endpoint.billed_tokens
     told = ok(run(*reembed(store, model))).out
     new = head_of(store).generations[1].checkpoint[:8]
     assert f"tierloom promote {store} {head_of(store).version} --channel prod --checkpoint {new}" in told
-    paid = sum(len(text) for text in billed_of(endpoint, NEW))
     rows = [json.loads(line) for line in ok(run("history", store, "--json")).out.splitlines()]
-    assert sum(row["other"]["tokens"] for row in rows if row["other"]) == paid
+    others = [row["other"] for row in rows if row["other"]]
+    assert sum(one["tokens"] + one["canary_tokens"] for one in others) == endpoint.billed_tokens - billed
 
 
 def test_asked_again_it_does_nothing(store: Path, model: Path, endpoint: Endpoint) -> None:
