@@ -15,6 +15,7 @@ from pipelines.exit_codes import ExitCode
 from tests.deploy.manifests import SECRETS, Container, container, containers
 from tests.embedders.endpoint import Endpoint
 from tests.pipelines.command_line import head_of, init, ok, run, write_records
+from tierloom.canaries import LONGEST_TEXT, canary_texts
 from tierloom.stores.local import LocalStore
 from tierloom.taking_turns import Turn
 
@@ -90,11 +91,13 @@ def test_ingesting_pays_with_the_key_of_the_secret(values: dict[str, str], scrat
 def test_reembedding_stops_at_the_cap_of_the_settings(
     values: dict[str, str], scratch: Path, endpoint: Endpoint
 ) -> None:
-    job, paid = container("reembed"), endpoint.billed_tokens
-    # The dollars of ten tokens.
-    status, log = finished(job, values | {"MAX_USD": "0.0000002"}, scratch)
+    job, paid, canaries = container("reembed"), endpoint.billed_tokens, endpoint.canary_tokens
+    # The dollars of the canaries, of one more, and of ten tokens.
+    tokens = sum(len(text.encode()) for text in canary_texts()) + LONGEST_TEXT + 10
+    status, log = finished(job, values | {"MAX_USD": f"{tokens * 2e-8:.8f}"}, scratch)
     assert (status, log[-1]["type"]) == (ExitCode.CAPPED, "CapReached")
-    assert 0 < endpoint.billed_tokens - paid <= 10
+    assert endpoint.billed_tokens - paid <= tokens
+    assert 0 < endpoint.billed_tokens - paid - (endpoint.canary_tokens - canaries) <= 10
     assert finished(job, values, scratch)[0] == 0
     assert [one.is_complete for one in head_of(values["STORE"]).generations] == [True, True]
 
