@@ -15,6 +15,7 @@ from pipelines.reembed import Reembed
 from pipelines.running import Ran, generation_jobs, run_watched
 from tierloom.column_files import ColumnFiles
 from tierloom.manifest import Manifest, RunRecord
+from tierloom.spending.terms import Lane
 from tierloom.stores.opening import open_store
 from tierloom.versions import read_head, read_manifest
 from transforms.job import Job
@@ -23,6 +24,8 @@ from transforms.stored_chunks import key_ranges
 
 # The first parts are small: what a model is worth is known before much is paid.
 _FIRST_PART: Final = 4096
+# So many times the chunks of a vector shard are in the largest part by batches: for each part a day may be waited.
+_SHARDS_BY_BATCHES: Final = 8
 # Of a part; in each a worker reads the texts in order.
 _RUNS: Final = 32
 
@@ -85,7 +88,7 @@ class Reembedding:
 
     def _next_part(self, generation: Manifest) -> Part:
         source = texts_of(generation)
-        ranges = next_ranges(generation, source)
+        ranges = next_ranges(generation, source, self._job.lane)
         part = range(ranges[0].start, ranges[-1].stop)
         job = replace(self._job, run=uuid.uuid4().hex, base=generation.version).of(generation, self._store)
         texts = job.of(source, self._store)
@@ -113,10 +116,12 @@ def texts_of(generation: Manifest) -> Manifest:
     return generation.turned(generation.other) if generation.other else generation
 
 
-def next_ranges(generation: Manifest, source: Manifest) -> list[range]:
-    """The ranges of keys of the next part of a generation that is not complete: about as much as there is of it."""
+def next_ranges(generation: Manifest, source: Manifest, lane: Lane = "requests") -> list[range]:
+    """The ranges of keys of the next part of a generation that is not complete: about as much as there is of it, and
+    at most what fills a vector shard. By batches, which take their time, at most what fills several."""
     sizes = generation.collection.sizes
-    chunks = min(max(_FIRST_PART, generation.live_chunks), sizes.vector_shard_rows)
+    most = sizes.vector_shard_rows * (_SHARDS_BY_BATCHES if lane == "batch" else 1)
+    chunks = min(max(_FIRST_PART, generation.live_chunks), most)
     return key_ranges(generation.reached, source.live_chunks, chunks, sizes.small_shard_rows)
 
 
