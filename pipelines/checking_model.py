@@ -30,7 +30,7 @@ def check_models_first(job: Job, tell: Callable[[str], None] = _say_warning) -> 
         each = job.of(generation, store)
         tokens = check_model_first(store, each.checkpoint, each.concurrency, job.allowance, tell)
         paid.append((each.fingerprint, tokens))
-        allowance = allowance.beside(tokens, tokens * each.spending.picodollars_per_token)
+        allowance = allowance.beside(tokens, tokens * each.checking.picodollars_per_token)
     return replace(job, canary_tokens=tuple(paid), allowance=allowance)
 
 

@@ -24,14 +24,13 @@ from pipelines.telling import voice
 from tierloom import errors
 from tierloom.checkpoint import Checkpoint
 from tierloom.document import Deletion
-from tierloom.embedders.embedder import Lane
-from tierloom.embedders.opening import refuse_without_batches
+from tierloom.embedders.opening import lane_of, refuse_without_batches
 from tierloom.errors import TierloomError
 from tierloom.lease import Lease, this_process
 from tierloom.manifest import RunRecord
 from tierloom.run_report import RunReport, read_report, store_report
 from tierloom.seen_files import SeenFile
-from tierloom.spending.terms import UNLIMITED, Allowance, spending_for
+from tierloom.spending.terms import UNLIMITED, Allowance, Lane, spending_for
 from tierloom.stores.opening import open_store
 from tierloom.stores.probing import probe_preconditions
 from tierloom.versions import head_version, read_checkpoint, read_head
@@ -88,7 +87,7 @@ def make_job(
     head = read_head(opened)
     checkpoints = [read_checkpoint(opened, fingerprint) for fingerprint in head.checkpoints]
     for checkpoint in asked or checkpoints:
-        spending_for(checkpoint, allowance)
+        spending_for(checkpoint, allowance, lane_of(checkpoint, lane))
     if lane == "batch":
         refuse_without_batches(asked or checkpoints)
     if writing:

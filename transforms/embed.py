@@ -1,6 +1,6 @@
 """Embedding: the chunks of a block that have no vector yet are sent to the model."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,10 +22,11 @@ from tierloom.errors import CapReached
 from tierloom.quantizer import to_unit_float16
 from tierloom.spending.account import Account
 from tierloom.stores.opening import open_store
-from transforms.elements import ChunkBlock, VectorBlock
+from transforms.admission import Admission
+from transforms.elements import VectorBlock
 from transforms.job import Job
 from transforms.overlap import OverlappingDoFn, windowed
-from transforms.paying import Left, due, event, left_of, unaffordable, without_events
+from transforms.paying import Left, event
 from transforms.progress import Progress
 from transforms.publishing.events import Event, event_of
 
@@ -129,10 +130,7 @@ class EmbedDoFn(OverlappingDoFn):
 
     At most `block_chunks` chunks are in flight: sent to the model, and not yet in a stored shard. So much may a crash
     cost a worker. They are those of several blocks, so that the endpoint is not idle while one of these is stored
-    and another is read and cut.
-
-    Before a block is sent, what it costs is set aside. Where the cap does not allow all of it, the documents that it
-    allows are sent, and the others are left.
+    and another is read and cut. What the cap does not allow is left, see `Admission`.
     """
 
     step = "embed"
@@ -155,7 +153,7 @@ class EmbedDoFn(OverlappingDoFn):
 
     def start_bundle(self) -> None:
         super().start_bundle()
-        self._left: set[Event] = set()
+        self._admission = Admission(self._job, self._account, self._due)
 
     def process(
         self,
@@ -163,16 +161,15 @@ class EmbedDoFn(OverlappingDoFn):
         timestamp: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[Any]:
-        tokens = due(element) + self._canary_tokens(element)
-        paid = self._sets_aside(element, tokens)
-        while not paid and self._pending:
+        admitted = self._admission.admits(element)
+        while not admitted and self._pending:
             # What is under way was set aside at its bound, and may turn out to cost less.
             yield from self._leave()
-            paid = self._sets_aside(element, tokens)
-        if not paid:
-            left = unaffordable(element, self._account.set_aside, self._left, self._canary)
-            yield windowed(TaggedOutput("left", self._leaves(element, left)), timestamp, window)
-            element = without_events(element, left, self._digest)
+            admitted = self._admission.admits(element)
+        if not admitted:
+            left = self._admission.unaffordable(element)
+            yield windowed(TaggedOutput("left", self._admission.leave(element, left)), timestamp, window)
+            element = self._admission.without(element, left)
         if element.chunks:
             yield from super().process(element, timestamp, window)
 
@@ -185,10 +182,10 @@ class EmbedDoFn(OverlappingDoFn):
 
     def outputs(self, element: VectorBlock, result: EmbeddedBlock) -> Iterator[EmbedOutput]:
         block, letters = result.block, result.letters
-        if left := result.unpaid | self._left.intersection(map(event, element.chunks)):
-            yield TaggedOutput("left", self._leaves(element, left))
-            rest = without_events(element, left, self._digest)
-            block = replace(without_events(block, left, self._digest), digest=rest.digest, copied=rest.copied)
+        if left := result.unpaid | self._admission.left_in(element):
+            yield TaggedOutput("left", self._admission.leave(element, left))
+            rest = self._admission.without(element, left)
+            block = replace(self._admission.without(block, left), digest=rest.digest, copied=rest.copied)
             letters = tuple(letter for letter in letters if event_of(letter) not in left)
         yield from outputs_of(element, replace(result, block=block, letters=letters), self._progress)
 
@@ -197,24 +194,10 @@ class EmbedDoFn(OverlappingDoFn):
         self._embedder.close()
         self._account.close()
 
-    def _sets_aside(self, block: VectorBlock, tokens: int) -> bool:
-        """Whether all of a block can be paid for. A document of which something was left is not paid for further."""
-        whole = self._left.isdisjoint(map(event, block.chunks))
-        return whole and (not tokens or self._account.set_aside(tokens))
-
-    def _canary_tokens(self, block: VectorBlock) -> int:
-        """Those of the canaries that its requests carry, at most."""
-        if not self._canary:
-            return 0
+    def _due(self, chunks: Sequence[Chunk]) -> int:
+        """Their tokens, and those of the canaries that their requests carry."""
+        bounds = [chunk.tokens for chunk in chunks]
+        if not bounds or not self._canary:
+            return sum(bounds)
         at_once = most_tokens(self._job.checkpoint.limits, self._account.tokens_at_once)
-        bounds = [block.chunks[at].tokens for at in block.missing]
-        return self._canary * pack_with_canaries(bounds, self._job.checkpoint, at_once).canaries
-
-    def _leaves(self, block: VectorBlock, events: frozenset[Event]) -> Left:
-        left = left_of(block, events, self._left, self._job.retry, self._canary)
-        self._left |= events
-        return left
-
-    def _digest(self, block: ChunkBlock) -> str:
-        schema = self._job.schema
-        return block.digest(schema.checkpoint, schema.prefix_dimensions)
+        return sum(bounds) + self._canary * pack_with_canaries(bounds, self._job.checkpoint, at_once).canaries

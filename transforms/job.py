@@ -4,11 +4,10 @@ from dataclasses import dataclass, replace
 
 from tierloom.checkpoint import Checkpoint
 from tierloom.collection import Collection
-from tierloom.embedders.embedder import Lane
-from tierloom.embedders.opening import why_no_batches
+from tierloom.embedders.opening import lane_of
 from tierloom.manifest import Manifest
 from tierloom.shards.schema import ShardSchema
-from tierloom.spending.terms import UNLIMITED, Allowance, Spending, spending_for
+from tierloom.spending.terms import UNLIMITED, Allowance, Lane, Spending, spending_for
 from tierloom.stores.store import Store
 from tierloom.turn import Fence
 from tierloom.versions import read_checkpoint
@@ -44,7 +43,7 @@ class Job:
     @property
     def by_batches(self) -> bool:
         """Whether its model is asked by the Batch API: that of another generation may have none."""
-        return self.lane == "batch" and why_no_batches(self.checkpoint) is None
+        return lane_of(self.checkpoint, self.lane) == "batch"
 
     @property
     def schema(self) -> ShardSchema:
@@ -53,7 +52,12 @@ class Job:
 
     @property
     def spending(self) -> Spending:
-        """What may be paid for the model. Raises `InputError` as `spending_for`."""
+        """What may be paid for the model, by its lane. Raises `InputError` as `spending_for`."""
+        return spending_for(self.checkpoint, self.allowance, lane_of(self.checkpoint, self.lane))
+
+    @property
+    def checking(self) -> Spending:
+        """What may be paid for the canaries that are asked first: whatever the lane, request by request."""
         return spending_for(self.checkpoint, self.allowance)
 
     @property

@@ -4,7 +4,6 @@ What is left is news to the next run: its events do not count as read, and the f
 document has several blocks; those that were paid for before the cap stay in the store, where the next run finds them.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -22,7 +21,7 @@ from transforms.publishing.events import Event, event_of
 class Left:
     """Documents that the cap left: how many, the fewest tokens that one of them takes, and their sources.
 
-    `begun` are the events of which earlier blocks may be stored, each with its first ordinal that is not; of a retry
+    `begun` are the events of which other blocks may be stored, each with its first ordinal that is not; of a retry
     of dead letters: all events.
     """
 
@@ -63,37 +62,17 @@ def event(chunk: Chunk) -> Event:
     return chunk.document_id, chunk.sequence
 
 
-def due(block: VectorBlock) -> int:
-    """The tokens of a block that are to be paid for: an upper bound of them."""
-    return sum(block.chunks[at].tokens for at in block.missing)
+def asked_of(block: VectorBlock) -> list[Chunk]:
+    """The chunks of a block that have no vector yet."""
+    return [block.chunks[at] for at in block.missing]
 
 
-def due_by_event(block: VectorBlock) -> dict[Event, int]:
-    """The tokens to be paid for each document of a block, in its order."""
-    dues: defaultdict[Event, int] = defaultdict(int)
-    for chunk in block.chunks:
-        dues[event(chunk)] += 0
-    for at in block.missing:
-        dues[event(block.chunks[at])] += block.chunks[at].tokens
-    return dict(dues)
-
-
-def unaffordable(
-    block: VectorBlock, set_aside: Callable[[int], bool], left: Set[Event], canary: int = 0
-) -> frozenset[Event]:
-    """The documents of a block that are left: those for which nothing can be set aside, and those that were left
-    before. For the others the tokens are set aside then; for the first of them also those of a `canary`, which their
-    request carries."""
-    refused = {event(chunk) for chunk in block.chunks if event(chunk) in left}
-    beside = canary
-    for one, tokens in due_by_event(block).items():
-        if not tokens or one in refused:
-            continue
-        if set_aside(tokens + beside):
-            beside = 0
-        else:
-            refused.add(one)
-    return frozenset(refused)
+def asked_by_event(block: VectorBlock) -> dict[Event, list[Chunk]]:
+    """The chunks that have no vector yet of each document of a block, in its order."""
+    asked: dict[Event, list[Chunk]] = {event(chunk): [] for chunk in block.chunks}
+    for chunk in asked_of(block):
+        asked[event(chunk)].append(chunk)
+    return asked
 
 
 def without_events(block: VectorBlock, left: Set[Event], digest: Callable[[ChunkBlock], str]) -> VectorBlock:
@@ -108,21 +87,4 @@ def without_events(block: VectorBlock, left: Set[Event], digest: Callable[[Chunk
         vectors=block.vectors[kept],
         missing=missing,
         copied=len(chunks) - len(missing),
-    )
-
-
-def left_of(block: VectorBlock, events: Set[Event], before: Set[Event], retried: bool, canary: int = 0) -> Left:
-    """What leaving these events of a block comes to; those that were left `before` are counted already. A request for
-    any of them takes a `canary` of so many tokens, too."""
-    chunks = [chunk for chunk in block.chunks if event(chunk) in events]
-    first: dict[Event, int] = {}
-    for chunk in chunks:
-        first[event(chunk)] = min(chunk.ordinal, first.get(event(chunk), chunk.ordinal))
-    new = first.keys() - before
-    dues = due_by_event(block)
-    return Left(
-        documents=len(new),
-        least=min((dues[one] + canary for one in new if dues[one]), default=0),
-        sources=frozenset(chunk.origin.source for chunk in chunks),
-        begun={one: first[one] for one in new if retried or first[one] > 0},
     )

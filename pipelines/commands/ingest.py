@@ -25,10 +25,9 @@ from pipelines.summary import summary, summary_table
 from pipelines.telling import give_result, say
 from pipelines.turns import take_turn, wait_option
 from tierloom.digest import bytes_digest
-from tierloom.embedders.embedder import Lane
 from tierloom.errors import InputError
 from tierloom.sealed import canonical
-from tierloom.spending.terms import Allowance
+from tierloom.spending.terms import Allowance, Lane
 from tierloom.stores.opening import open_store
 from tierloom.versions import read_manifest
 from transforms.base import base_of
@@ -133,4 +132,4 @@ def show_run(ran: Ran, job: Job, store: str, elapsed: float, as_json: bool) -> N
     onward = "What is complete is published; the same command goes on with the rest"
     if not report.record.left_documents:
         onward = "The generation beside the one in front lacks them; tierloom reembed goes on with it"
-    raise_if_left(report.left_documents, report.least_left, report.tokens, report.canary_tokens, job.spending, onward)
+    raise_if_left(report.left_documents, report.least_left, report.tokens, report.canary_tokens, job, onward)

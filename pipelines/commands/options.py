@@ -10,9 +10,8 @@ from typing import Any, Final, get_args
 import click
 
 from tierloom.collection import parse_tier_name
-from tierloom.embedders.embedder import Lane
 from tierloom.errors import CheckpointError
-from tierloom.spending.terms import Allowance, Caps
+from tierloom.spending.terms import Allowance, Caps, Lane
 
 concurrency_option = click.option(
     "--concurrency",

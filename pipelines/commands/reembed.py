@@ -29,12 +29,11 @@ from pipelines.telling import give_result, say
 from pipelines.turns import take_turn, wait_option
 from tierloom.checkpoint import Checkpoint
 from tierloom.declaring import declared_checkpoint
-from tierloom.embedders.embedder import Lane
-from tierloom.embedders.opening import refuse_without_batches
+from tierloom.embedders.opening import lane_of, refuse_without_batches
 from tierloom.generations import shortest_name
 from tierloom.manifest import KEY_UNITS, Manifest
 from tierloom.run_report import RunReport
-from tierloom.spending.terms import Allowance, spending_for
+from tierloom.spending.terms import Allowance, Lane, spending_for
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Store
 from tierloom.versions import read_checkpoint, read_head
@@ -108,7 +107,7 @@ def command(
     allowance = with_machines(allowance, options)
     asked = _asked(opened, head, checkpoint, named)
     for each in asked:
-        spending_for(each, allowance)
+        spending_for(each, allowance, lane_of(each, lane))
     refuse_unfit_generation(opened, head, collection)
     fields = Fields(id_field, text_field, sequence_field, deleted_field)
     with take_turn(opened, COMMAND, wait) as turn, shared_allowance(allowance) as shared:
@@ -119,7 +118,7 @@ def command(
         job = replace(job, fence=turn.fence, canary_tokens=paid)
         reembedding = Reembedding(job, checkpoint.fingerprint, options)
         parts = reembedding.from_sources(_splits(job, named)) if named else reembedding.from_texts()
-        _show(opened, checkpoint, parts, allowance, began, as_json)
+        _show(opened, replace(job, checkpoint=checkpoint), parts, began, as_json)
 
 
 def _check_models(
@@ -146,16 +145,14 @@ def _splits(job: Job, sources: Sequence[str]) -> Sequence[Split]:
     return plan_splits(sources, job.fields, seen=seen).splits
 
 
-def _show(
-    store: Store, checkpoint: Checkpoint, parts: Iterable[Part], allowance: Allowance, began: float, as_json: bool
-) -> None:
+def _show(store: Store, job: Job, parts: Iterable[Part], began: float, as_json: bool) -> None:
     """Tell of each part, and how it ended. Raises `CapReached` when that was at its cap."""
     done: list[Part] = []
     for part in parts:
         done.append(part)
         reached = part.generation.reached / KEY_UNITS
         say(_told(part), "part", version=part.generation.version, reached=reached, tokens=part.record.tokens)
-    generation = read_head(store).of(checkpoint.fingerprint)
+    generation = read_head(store).of(job.fingerprint)
     report = RunReport(total_record([part.record for part in done], COMMAND), generation.version, bool(done))
     values = summary(report, generation, _seconds(done), time.monotonic() - began)
     serve_it = f"tierloom promote {store.url} {generation.version} --channel prod"
@@ -167,7 +164,7 @@ def _show(
     least = done[-1].ran.report.least_left if done else 0
     onward = "What is built is published; the same command goes on with the rest"
     paid = (report.tokens, report.canary_tokens)
-    raise_if_left(report.left_documents, least, *paid, spending_for(checkpoint, allowance), onward)
+    raise_if_left(report.left_documents, least, *paid, job, onward)
 
 
 def _seconds(parts: Sequence[Part]) -> dict[str, float]:

@@ -108,7 +108,7 @@ def command(
     _show(totals, store, time.monotonic() - began, as_json)
     onward = "The same command goes on with them; of standard input, send them again"
     paid = (totals.tokens, totals.canary_tokens)
-    raise_if_left(totals.left_documents, totals.least_left, *paid, job.spending, onward)
+    raise_if_left(totals.left_documents, totals.least_left, *paid, job, onward)
 
 
 def _show(totals: Totals, store: str, elapsed: float, as_json: bool) -> None:

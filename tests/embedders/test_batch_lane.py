@@ -1,7 +1,7 @@
 """The lane of batches against a real server: whatever happens, each input has its vector or its rejection, and is paid
 for once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tierloom.embedders.batch_lines import PROBE_ID
 from tierloom.embedders.batch_records import BatchRecords
 from tierloom.embedders.batch_troubles import SENDINGS
 from tierloom.embedders.embedder import Embedded
+from tierloom.embedders.gathering import PROBE_TOKENS, Wanted
 from tierloom.embedders.retrying import Patience
 from tierloom.embedders.submitted_batch import UnderWay
 from tierloom.errors import (
@@ -30,6 +31,8 @@ from tierloom.errors import (
     TierloomError,
     WaitInterrupted,
 )
+from tierloom.spending.account import Account
+from tierloom.spending.terms import Caps, Spending
 from tierloom.stores.local import LocalStore
 
 TEXTS = [f"text {n}" for n in range(12)]
@@ -50,6 +53,11 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path)
 
 
+def affords(lane: BatchLane, account: Account, wanted: Iterable[Wanted]) -> bool:
+    """Set aside what is due for what is wanted next."""
+    return account.set_aside(lane.due(wanted))
+
+
 class Worker:
     """One run that wants vectors; `slept` takes the seconds that it would have waited."""
 
@@ -66,11 +74,11 @@ class Worker:
         checkpoint = checkpoint_at(server.base_url, limits=limits)
         self.lane = BatchLane(checkpoint, store, sleep=sleep, patience=Patience(attempts=3), **members)
 
-    def embed(self, texts: Sequence[str] = TEXTS, shard: str = "a") -> Embedded:
+    def embed(self, texts: Sequence[str] = TEXTS, shard: str = "a", account: Account | None = None) -> Embedded:
         wanted = self.lane.to_send(texts, bounds(texts))
-        self.lane.want(shard, wanted.values())
         while (standing := self.lane.standing(wanted)) != "settled":
             if standing == "open":
+                assert account is None or affords(self.lane, account, wanted.values())
                 self.lane.want(shard, wanted.values())
             if not self.lane.send():
                 self.lane.wait()
@@ -465,23 +473,67 @@ def test_a_short_outage_ends_no_wait(server: BatchServer, work: Begin) -> None:
     assert np.array_equal(work().embed().vectors, expected(TEXTS))
 
 
-def test_who_holds_the_purse_is_asked_before_anything_is_sent(
-    server: BatchServer, store: LocalStore, work: Begin
-) -> None:
-    class Refusal(Exception):
-        pass
-
-    asked: list[int] = []
-
-    def refuse(tokens: int) -> None:
-        asked.append(tokens)
-        raise Refusal
-
-    with pytest.raises(Refusal):
-        work(before_submission=refuse).embed()
-    assert asked == [TOKENS]
+def test_a_batch_is_paid_for_before_anything_is_sent(server: BatchServer, store: LocalStore, work: Begin) -> None:
+    lane = work(account=Account(Spending(Caps(tokens=TOKENS - 1)))).lane
+    wanted = lane.to_send(TEXTS, bounds(TEXTS))
+    lane.want("a", wanted.values())
+    assert lane.send()
     assert not server.calls
+    assert lane.standing(wanted) == "open"
     assert_nothing_left(server, store)
+
+
+def test_the_bill_takes_the_place_of_the_bound(server: BatchServer, work: Begin) -> None:
+    """Whatever becomes of requests: those that failed or expired are free, and sent again they are paid for again."""
+    fates: dict[str, Iterator[Fate]] = {"text 0": iter(["expired", "missing"]), "text 6": iter([429, 500])}
+    server.fate = lambda texts: next((fate for text in texts for fate in fates.get(text, iter([]))), "answered")
+    account = Account(Spending(Caps(tokens=10 * TOKENS)))
+    worker = work(account=account)
+    embedded = worker.embed(account=account)
+    assert embedded.tokens == server.billed_tokens == account.spent().tokens
+    assert account._set_aside == 0
+
+
+def test_what_is_on_record_costs_nothing_again(server: BatchServer, work: Begin) -> None:
+    submit_and_stop(work)
+    lane = work().lane
+    wanted = lane.to_send([*TEXTS, "another", "more"], [*bounds(TEXTS), 7, 4])
+    every = list(wanted.values())
+    assert lane.due(every) == len("another") + len("more")
+    assert lane.due(every[: len(TEXTS)]) == 0
+    lane.want("a", every[:-1])
+    assert lane.due(every) == len("more")
+
+
+def test_answers_that_nobody_can_use_stay_counted(server: BatchServer, work: Begin) -> None:
+    """They may have been billed, and here they were."""
+    spoilt = iter([True])
+    server.spoil = lambda data: data[:-1] if next(spoilt, False) else data
+    account = Account(Spending(Caps(tokens=10 * TOKENS)))
+    worker = work(account=account)
+    worker.embed(account=account)
+    assert TOKENS < server.billed_tokens <= account.spent().tokens <= server.billed_tokens + 2 * PROBE_TOKENS
+
+
+def test_a_model_that_bills_more_than_its_bounds_is_believed(server: BatchServer, work: Begin) -> None:
+    account = Account(Spending(Caps(tokens=950)))
+    worker = work(account=account)
+    halves = [tokens // 2 for tokens in bounds(TEXTS)]
+    lane = worker.lane
+    wanted = lane.to_send(TEXTS, halves)
+    assert affords(lane, account, wanted.values())
+    lane.want("a", wanted.values())
+    others = lane.to_send(["x" * 900], [450])
+    assert lane.send()
+    assert affords(lane, account, others.values())
+    assert lane.wait()
+    lane.want("b", others.values())
+    # What was set aside before the first bill is too little by it, and is given back.
+    assert lane.send()
+    assert lane.standing(others) == "open"
+    assert not affords(lane, account, others.values())
+    assert server.billed_tokens == TOKENS
+    assert account.spent().tokens <= TOKENS + 2
 
 
 def test_the_key_is_in_no_message(server: BatchServer, work: Begin) -> None:

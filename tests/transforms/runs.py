@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from transforms.chunk import ChunkDoFn
 from transforms.compare import CompareDoFn
 from transforms.dead_letters import StoreLettersDoFn
 from transforms.embed import EmbedDoFn
+from transforms.embed_by_batch import EmbedByBatchDoFn
 from transforms.inline import Aside, InlineStep, aside
 from transforms.job import Job
 from transforms.merge import MergeDoFn, SettleDoFn
@@ -49,8 +51,8 @@ MAIN = "main"
 def drive(dofn: beam.DoFn, elements: Iterable[Any], *sides: Any) -> Aside:
     """All outputs of a DoFn over one bundle, by tag."""
     step, outputs = InlineStep(dofn), aside()
-    outputs[MAIN] = list(step.bundle(elements, *sides, others=outputs))
-    step.close()
+    with closing(step):
+        outputs[MAIN] = list(step.bundle(elements, *sides, others=outputs))
     return outputs
 
 
@@ -88,7 +90,7 @@ def _made(job: Job, chunks: Sequence[Any], told: Mapping[str, list[Any]], part: 
     """What a run makes of one generation, of chunks and of what else it was `told`."""
     again = drive(ReadLettersDoFn(job), [None]) if job.retry else aside()
     reused = drive(ReuseDoFn(job), [*chunks, *again[MAIN]])
-    embedded = drive(EmbedDoFn(job), reused[MAIN])
+    embedded = drive((EmbedByBatchDoFn if job.by_batches else EmbedDoFn)(job), reused[MAIN])
     written = drive(WriteVectorShardDoFn(job), drive(QuantizeDoFn(job), embedded[MAIN])[MAIN])
     letters = told.get("letters", []) + reused["letters"] + embedded["letters"]
     parts = drive(StoreLettersDoFn(job), [letters] if letters else [])[MAIN]

@@ -183,6 +183,14 @@ def test_an_event_that_comes_twice_is_counted_in_both_times(place: Place) -> Non
     assert place.live() == texts_of("d", size)
 
 
+def test_an_event_that_is_left_whenever_it_comes_is_counted_each_time(place: Place) -> None:
+    line = record_line("d", 1, words("d", 3 * SMALL))
+    splits = [place.split("a.jsonl", [line]), place.split("b.jsonl", [line])]
+    report, billed = place.ingest(splits, TOKENS)
+    assert billed == 0
+    assert (report.record.left_documents, report.record.documents.documents_in) == (2, 0)
+
+
 def test_letters_that_cannot_be_paid_for_stay_open(place: Place) -> None:
     refusing = Refusing()
     refusing.words = {words(name, 1) for name in "ab"}

@@ -13,6 +13,7 @@ from typing import Final, Literal
 import numpy as np
 
 from tierloom.canaries import Canaries, refuse_changed
+from tierloom.canary_room import canary_bound
 from tierloom.checkpoint import Checkpoint
 from tierloom.document import content_hash
 from tierloom.embedders.batch_lines import AnsweredCanary, read_line
@@ -26,8 +27,10 @@ from tierloom.embedders.known_batches import KnownBatches
 from tierloom.embedders.openai_batches import NotThere, Standing
 from tierloom.embedders.patient_batches import PatientBatches
 from tierloom.embedders.retrying import Patience
-from tierloom.embedders.submitted_batch import SubmittedBatch, UnderWay, under_way_of
-from tierloom.errors import EmbedderError, ModelChanged
+from tierloom.embedders.submitted_batch import Paid, SubmittedBatch, UnderWay, under_way_of
+from tierloom.errors import CapReached, EmbedderError, ModelChanged
+from tierloom.spending.account import Account
+from tierloom.spending.terms import Spending
 from tierloom.stores.store import Store
 
 LOOKS: Final = Looks()
@@ -42,7 +45,8 @@ class BatchLane:
         checkpoint: Checkpoint,
         store: Store,
         at_once: int = 8,
-        before_submission: Callable[[int], None] = lambda tokens: None,
+        account: Account | None = None,
+        retry: bool = False,
         watch: Callable[[UnderWay], None] = lambda under_way: None,
         looks: Looks = LOOKS,
         patience: Patience = Patience(),  # noqa: B008 - immutable
@@ -50,16 +54,16 @@ class BatchLane:
         clock: Callable[[], float] = time.time,
         canaries: Callable[[], Canaries] | None = None,
     ) -> None:
-        """`before_submission` is told the tokens of each batch, at most, before anything of it is sent; what it raises
-        keeps the batch from being submitted. `watch` is told whenever something changed. With `canaries` requests carry
-        one each, and a batch that another model answered is forgotten.
+        """Batches are paid from `account`, before anything of them is sent. A `retry` asks again for what was
+        rejected before. `watch` is told whenever something changed. With `canaries` requests carry one each, and a
+        batch that another model answered is forgotten.
 
         Raises `EmbedderRefused` without a usable API key, `Malformed` or `Corrupt` for a record that was edited.
         """
         self._checkpoint, self._store, self._clock = checkpoint, store, clock
-        self._before_submission, self._watch = before_submission, watch
+        self._account, self._watch = account or Account(Spending()), watch
         self._api = PatientBatches(checkpoint, patience, sleep)
-        self._known = KnownBatches(store, checkpoint.fingerprint)
+        self._known = KnownBatches(store, checkpoint.fingerprint, retry)
         self._scratch = TemporaryDirectory(dir=store.scratch(), prefix="batches-")
         self._folder = Path(self._scratch.name)
         self._canaries = canaries
@@ -80,17 +84,32 @@ class BatchLane:
         asked = (Wanted(content_hash(inputs[at]), inputs[at], token_bounds[at]) for at in _others(inputs, rejected))
         return {one.content: one for one in asked}
 
+    def due(self, wanted: Iterable[Wanted]) -> int:
+        """The tokens that are to be set aside for these inputs before they are wanted together: none for what was sent
+        already, whoever did it, or is gathered."""
+        wanted = list(wanted)
+        self._take_up([one.content for one in wanted])
+        return sum(
+            self._gatherer.bound_of(attempt, some, alone) for (attempt, alone), some in self._to_gather(wanted).items()
+        )
+
     def want(self, shard: str, wanted: Iterable[Wanted]) -> None:
         """Gather what is neither settled nor under way. The vector shard of the digest `shard` waits for all of it."""
         wanted = list(wanted)
-        self._take_up(shard, [one.content for one in wanted])
-        anew: dict[tuple[int, bool], list[Wanted]] = {}
-        for one in wanted:
-            found = self._known.find(one.content)
-            if found.settled is None and not found.waiting and not self._gatherer.holds(one.content):
-                anew.setdefault((found.attempts + 1, found.alone), []).append(one)
-        for (attempt, alone), some in anew.items():
+        for batch in self._take_up([one.content for one in wanted]):
+            if batch.waiting is not None:
+                batch.waiting.add(shard)
+        for (attempt, alone), some in self._to_gather(wanted).items():
             self._gatherer.add(shard, attempt, some, alone)
+
+    def instead(self, shard: str, other: str | None, contents: Iterable[bytes]) -> None:
+        """The vector shard `other`, if any, takes the place of one that will not be made. Nobody stores the vectors of
+        `contents` now: batches that have any of them stay on record."""
+        self._gatherer.instead(shard, other)
+        self._known.instead(shard, other)
+        self._known.keep(
+            content for content in contents if self._gatherer.holds(content) or self._known.having([content])
+        )
 
     def standing(self, contents: Iterable[bytes]) -> Literal["settled", "waiting", "open"]:
         """How these inputs stand: all are settled, some are still waited for, or some have to be wanted (again)."""
@@ -105,12 +124,16 @@ class BatchLane:
     def send(self) -> bool:
         """Submit one batch of what is gathered, full or not; False when there is none, or no room for it now.
 
-        Raises what `before_submission` does, `EmbedderRefused` or `EmbedderUnavailable`.
+        One that turns out to be more than the account allows is not sent: its inputs are open again. Raises
+        `EmbedderRefused` or `EmbedderUnavailable`.
         """
         gathering = self._gatherer.next()
         if gathering is None or not self._queue.has_room(self._tokens_under_way, gathering.tokens):
             return False
-        self._submit(gathering)
+        try:
+            self._submit(gathering)
+        except CapReached:
+            self._account.release(gathering.tokens)
         self._gatherer.taken()
         self._rounds.looked(anew=self._queue.moves)
         self._tell()
@@ -184,20 +207,33 @@ class BatchLane:
         limits = self._checkpoint.limits
         return check_inputs(inputs, token_bounds, min(limits.tokens_per_input, limits.tokens_per_request))
 
-    def _take_up(self, shard: str, contents: Sequence[bytes]) -> None:
-        """Wait for the batches on record that have any of this."""
-        for batch in self._known.having(contents):
+    def _to_gather(self, wanted: Iterable[Wanted]) -> dict[tuple[int, bool], list[Wanted]]:
+        """Those that are neither settled nor under way, by how often they will have been sent then, and whether each
+        goes alone."""
+        anew: dict[tuple[int, bool], list[Wanted]] = {}
+        for one in wanted:
+            found = self._known.find(one.content)
+            if found.settled is None and not found.waiting and not self._gatherer.holds(one.content):
+                anew.setdefault((found.attempts + 1, found.alone), []).append(one)
+        return anew
+
+    def _take_up(self, contents: Sequence[bytes]) -> list[SubmittedBatch]:
+        """The batches on record that have any of this; they are waited for."""
+        having = self._known.having(contents)
+        for batch in having:
             if batch.waiting is None:
                 self._known.take_up(batch, self._api.recover)
                 self._rounds.looked(anew=True)
-            if batch.waiting is not None:
-                batch.waiting.add(shard)
+        return having
 
     def _submit(self, gathering: Gathering) -> None:
         digest = gathering.digest(self._checkpoint.fingerprint)
         if self._is_known(digest, gathering.shards):
+            self._account.release(gathering.tokens)
             return
-        self._before_submission(gathering.tokens)
+        bounds = tuple(gathering.contents.values())
+        canary = canary_bound(self._checkpoint) if gathering.canaries else 0
+        paid = Paid(self._account.pay(gathering.tokens), bounds, canary)
         record = BatchRecord(
             checkpoint=self._checkpoint.fingerprint,
             attempt=gathering.attempt,
@@ -206,7 +242,7 @@ class BatchLane:
             tokens=gathering.tokens,
             planned=self._clock(),
         )
-        batch = self._known.plan(digest, record)
+        batch = self._known.plan(digest, record, paid)
         self._known.submitted(batch, self._api.submit(gathering.path, digest, record.planned))
 
     def _is_known(self, digest: str, shards: set[str]) -> bool:
@@ -234,9 +270,9 @@ class BatchLane:
     def _collect(self, batch: SubmittedBatch, standing: Standing) -> None:
         batch.begin_collecting(self._folder / f"{batch.digest}.f4", self._checkpoint.space.dimensions)
         for line in self._api.lines(standing.files, self._folder / f"{batch.digest}.jsonl"):
-            if (read := read_line(line, len(batch.places), self._checkpoint)) is not None:
-                self._judge(batch, standing, read.canary)
-                batch.take(read)
+            read = read_line(line, len(batch.places), self._checkpoint)
+            self._judge(batch, standing, read.canary if read else None)
+            batch.take(read)
         batch.end(self._api.redacted)
         self._probe_tokens += batch.probe_tokens
         self._queue.moved()
@@ -259,10 +295,10 @@ class BatchLane:
             raise
 
     def _refused(self, batch: SubmittedBatch, standing: Standing) -> None:
-        """The provider did not begin with it, and bills nothing."""
+        """The provider did not begin with it."""
         self._api.delete([standing.file])
         self._known.forget(batch)
-        batch.ended = True
+        batch.refuse()
         if _FULL_QUEUE in standing.codes and not self._queue.stuck:
             self._queue.refused(self._tokens_under_way, batch.record.tokens)
             self._gatherer.tokens_at_most = self._queue.tokens_at_most

@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tierloom.errors import CapReached
-
-# How a model is asked: request by request, or by its provider's Batch API.
-Lane = Literal["requests", "batch"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from tierloom.embedders.packing import pack
 PROBE: Final = "hello"
 # Of the file, kept free for the probe.
 _PROBE_BYTES: Final = 4096
-_PROBE_TOKENS: Final = len(PROBE)
+# Its bytes, and the marks that some models put around a text.
+PROBE_TOKENS: Final = len(PROBE) + 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +31,20 @@ class Wanted:
     text: str
     tokens: int
 
+    def tokens_at(self, attempt: int) -> int:
+        """What it may cost to send it for so many a time: then a probe goes along, perhaps for it alone."""
+        return self.tokens + (PROBE_TOKENS if attempt > 1 else 0)
+
 
 @dataclass(slots=True)
 class Gathering:
-    """Requests of a batch to be, in the file at `path`. `contents` are the hashes of their inputs, in order; `shards`
-    wait for them; `tokens` bounds what they cost, with the `canaries` that go along."""
+    """Requests of a batch to be, in the file at `path`. `contents` are the hashes of their inputs, in order, each with
+    a bound of its tokens; `shards` wait for them; `tokens` bounds what all of it costs, with the `canaries` that go
+    along."""
 
     path: Path
     attempt: int
-    contents: dict[bytes, None] = field(default_factory=dict)
+    contents: dict[bytes, int] = field(default_factory=dict)
     shards: set[str] = field(default_factory=set)
     canaries: int = 0
     tokens: int = 0
@@ -91,6 +97,17 @@ class Gatherer:
         """Whether an input is gathered, and not yet sent."""
         return any(content in gathering.contents for gathering in (*self._full, *self._open.values()))
 
+    def bound_of(self, attempt: int, wanted: Sequence[Wanted], alone: bool) -> int:
+        """The tokens that it takes to send these inputs for so many a time, at most."""
+        packed = self._packed([one.tokens for one in wanted], alone)
+        return sum(one.tokens_at(attempt) for one in wanted) + sum(packed.carrying) * canary_bound(self._checkpoint)
+
+    def instead(self, shard: str, other: str | None) -> None:
+        """The vector shard `other`, if any, takes the place of one that will not be made."""
+        for gathering in (*self._full, *self._open.values()):
+            if shard in gathering.shards:
+                gathering.shards = gathering.shards - {shard} | ({other} if other else set())
+
     def _packed(self, tokens: Sequence[int], alone: bool) -> Packed:
         if self._read_canaries:
             return pack_with_canaries(tokens, self._checkpoint, self._limits.tokens_per_request, alone)
@@ -101,7 +118,7 @@ class Gatherer:
     def _add_request(self, shard: str, attempt: int, wanted: Sequence[Wanted], carrying: bool) -> None:
         gathering = self._open.get(attempt) or self._begin(attempt)
         canary = self._next_canary() if carrying else None
-        line, tokens = self._line(gathering, wanted, canary), sum(one.tokens for one in wanted)
+        line, tokens = self._line(gathering, wanted, canary), sum(one.tokens_at(attempt) for one in wanted)
         tokens += canary_bound(self._checkpoint) if canary else 0
         inputs = len(wanted) + (canary is not None)
         if gathering.contents and not self._fits(gathering, inputs, len(line), tokens):
@@ -109,7 +126,7 @@ class Gatherer:
             gathering = self._begin(attempt)
             line = self._line(gathering, wanted, canary)
         _append(gathering, line)
-        gathering.contents.update((one.content, None) for one in wanted)
+        gathering.contents.update((one.content, one.tokens) for one in wanted)
         gathering.canaries += canary is not None
         gathering.shards.add(shard)
         gathering.tokens += tokens
@@ -145,7 +162,6 @@ class Gatherer:
         gathering = self._open.pop(attempt)
         if attempt > 1:
             _append(gathering, request_line(None, self._checkpoint, [PROBE]))
-            gathering.tokens += _PROBE_TOKENS
         self._full.append(gathering)
 
 

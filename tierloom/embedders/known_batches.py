@@ -1,6 +1,6 @@
 """The batches of one checkpoint: those that were found on record, and those submitted since."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -8,7 +8,7 @@ import msgspec
 from tierloom import names
 from tierloom.embedders.batch_records import BatchRecord, BatchRecords
 from tierloom.embedders.openai_batches import Standing
-from tierloom.embedders.submitted_batch import SubmittedBatch
+from tierloom.embedders.submitted_batch import Paid, SubmittedBatch
 from tierloom.stores.store import Store
 
 
@@ -27,10 +27,13 @@ class KnownBatches:
     """Found batches count for nothing until somebody wants an input that they have: `under_way`, and waited for by
     vector shards, are those that are taken up."""
 
-    def __init__(self, store: Store, checkpoint: str) -> None:
-        """Raises `Malformed` or `Corrupt` for a record that was edited."""
+    def __init__(self, store: Store, checkpoint: str, retry: bool = False) -> None:
+        """For a `retry`, what was rejected in a batch that is found is not settled. Raises `Malformed` or `Corrupt` for
+        a record that was edited."""
         self._store = store
+        self._retry = retry
         self._records = BatchRecords(store)
+        self._kept: set[bytes] = set()
         self._batches = {
             digest: SubmittedBatch(digest, record, own=False)
             for digest, record in self._records.every().items()
@@ -48,7 +51,7 @@ class KnownBatches:
         for batch in self._batches.values():
             if (place := batch.places.get(content)) is None or batch.waiting is None:
                 continue
-            if batch.settled(place):
+            if batch.settled(place) and (batch.own or not self._retry or not batch.rejected(place)):
                 return Found(batch, waiting, attempts, alone)
             waiting |= not batch.ended
             attempts = max(attempts, batch.record.attempt)
@@ -70,10 +73,10 @@ class KnownBatches:
         self._batches[digest] = found = SubmittedBatch(digest, record, own=False)
         return found
 
-    def plan(self, digest: str, record: BatchRecord) -> SubmittedBatch:
+    def plan(self, digest: str, record: BatchRecord, paid: Paid | None = None) -> SubmittedBatch:
         """Put on record what is about to be submitted. Nobody waits for it yet."""
         self._records.write(digest, record)
-        return SubmittedBatch(digest, record, own=True)
+        return SubmittedBatch(digest, record, own=True, paid=paid)
 
     def submitted(self, batch: SubmittedBatch, standing: Standing) -> None:
         """Put on record what the provider calls a batch."""
@@ -104,6 +107,19 @@ class KnownBatches:
                     batch.waiting.discard(shard)
         return self._done()
 
+    def instead(self, shard: str, other: str | None) -> None:
+        """The vector shard `other`, if any, takes the place of one that will not be made; on record too."""
+        for batch in self._batches.values():
+            if batch.waiting and shard in batch.waiting:
+                batch.waiting = batch.waiting - {shard} | ({other} if other else set())
+            if shard in batch.record.shards:
+                shards = {*batch.record.shards} - {shard} | ({other} if other else set())
+                self._note(batch, msgspec.structs.replace(batch.record, shards=tuple(sorted(shards))))
+
+    def keep(self, contents: Iterable[bytes]) -> None:
+        """Forget no batch that has any of these inputs: another run will want them."""
+        self._kept.update(contents)
+
     def look_again(self) -> list[SubmittedBatch]:
         """The batches that none waits for any more, whoever stored the vector shards."""
         for batch in self._batches.values():
@@ -123,7 +139,8 @@ class KnownBatches:
             batch.drop_vectors()
 
     def _done(self) -> list[SubmittedBatch]:
-        return [batch for batch in self._batches.values() if batch.ended and not batch.waiting]
+        done = [batch for batch in self._batches.values() if batch.ended and not batch.waiting]
+        return [batch for batch in done if not self._kept or self._kept.isdisjoint(batch.places)]
 
     def _note(self, batch: SubmittedBatch, record: BatchRecord) -> None:
         batch.record = record

@@ -13,6 +13,7 @@ from tierloom.embedders.metered import Metered
 from tierloom.errors import CheckpointError, MissingExtra, QueryError
 from tierloom.post_processing import PostProcessed
 from tierloom.spending.account import Account
+from tierloom.spending.terms import Lane
 from tierloom.stores.store import Store
 
 if TYPE_CHECKING:
@@ -68,18 +69,20 @@ def open_batch_lane(
     checkpoint: Checkpoint,
     store: Store,
     at_once: int,
-    before_submission: Callable[[int], None],
+    account: Account,
+    retry: bool,
     watch: Callable[["UnderWay"], None],
     canaries: ReadCanaries | None = None,
 ) -> "BatchLane":
-    """The Batch API of `checkpoint`: see `BatchLane`. Its vectors are as the model answers them. Raises as
-    `open_embedder`."""
+    """The Batch API of `checkpoint`, paid from `account`: see `BatchLane`. Its vectors are as the model answers them.
+    Raises as `open_embedder`."""
     try:
         # Late: an optional extra, and half a second to import.
         from tierloom.embedders import batch_lane
     except ModuleNotFoundError as error:
         raise MissingExtra("openai", f"the model {checkpoint.space.model}") from error
-    return batch_lane.BatchLane(checkpoint, store, at_once, before_submission, watch, canaries=canaries)
+    looks = batch_lane.LOOKS
+    return batch_lane.BatchLane(checkpoint, store, at_once, account, retry, watch, looks, canaries=canaries)
 
 
 def why_no_batches(checkpoint: Checkpoint) -> str | None:
@@ -92,6 +95,11 @@ def why_no_batches(checkpoint: Checkpoint) -> str | None:
     if price and price.batch_usd_per_million_tokens is None:
         return f"the declared price of {space.model} has no batch_usd_per_million_tokens, so there is no Batch API"
     return None
+
+
+def lane_of(checkpoint: Checkpoint, lane: Lane) -> Lane:
+    """The lane of a run, as this model can have it."""
+    return "batch" if lane == "batch" and why_no_batches(checkpoint) is None else "requests"
 
 
 def refuse_without_batches(checkpoints: Sequence[Checkpoint]) -> None:

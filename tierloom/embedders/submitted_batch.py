@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierloom.embedders.answers import Answer
+from tierloom.embedders.batch_bill import BatchBill
 from tierloom.embedders.batch_lines import AnsweredLine
 from tierloom.embedders.batch_records import BatchRecord
 from tierloom.embedders.embedder import Rejection
+from tierloom.embedders.gathering import PROBE_TOKENS
 from tierloom.embedders.openai_batches import Standing
 from tierloom.embedders.retrying import Fault, RequestFailed
+from tierloom.spending.account import Payment
 
 # What a request that was sent in vain was refused for, where its one input is to blame.
 _REASONS: Final = {
@@ -41,10 +44,23 @@ class UnderWay:
     since: float | None
 
 
-class SubmittedBatch:
-    """A batch on record. `own` if it was submitted by whoever asks, and not found."""
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """What is held for a batch, and bounds of the tokens of its inputs, in their order, and of any `canary`."""
 
-    def __init__(self, digest: str, record: BatchRecord, own: bool) -> None:
+    payment: Payment
+    bounds: tuple[int, ...]
+    canary: int
+
+    def bound_of(self, inputs: range | None) -> int:
+        """The tokens of a request for these inputs, at most; of the probe, if they are None."""
+        return PROBE_TOKENS if inputs is None else sum(self.bounds[place] for place in inputs) + self.canary
+
+
+class SubmittedBatch:
+    """A batch on record. `own` if it was submitted by whoever asks, and not found; it may have been `paid` then."""
+
+    def __init__(self, digest: str, record: BatchRecord, own: bool, paid: Paid | None = None) -> None:
         self.digest = digest
         self.record = record
         self.own = own
@@ -58,6 +74,8 @@ class SubmittedBatch:
         self.failures: dict[int, RequestFailed] = {}
         # Inputs of requests that failed with several: next time each has one of its own.
         self.alone: set[int] = set()
+        self._paid = paid
+        self._bill = BatchBill()
         self._answered = False
         self._path: Path | None = None
         self._vectors: NDArray[np.float32] | None = None
@@ -76,6 +94,10 @@ class SubmittedBatch:
     def settled(self, place: int) -> bool:
         """Whether the input has its vector or its rejection."""
         return bool(self._settled[place])
+
+    def rejected(self, place: int) -> bool:
+        """Whether the input has its rejection."""
+        return place in self._rejected
 
     def outcome(self, place: int) -> NDArray[np.float32] | Rejection:
         """The vector of a settled input, or why it has none."""
@@ -98,11 +120,15 @@ class SubmittedBatch:
         self._path = path
         self._vectors = np.memmap(path, np.float32, "w+", shape=(len(self.places), dimensions))
         self._settled[:] = False
+        self._bill = BatchBill()
         for kept in (self._rejected, self._unusable, self.failures):
             kept.clear()
 
-    def take(self, line: AnsweredLine) -> None:
-        """Note what came back for one request."""
+    def take(self, line: AnsweredLine | None) -> None:
+        """Note what came back for one request; None is a line that is about none of them."""
+        self._bill.take(line)
+        if line is None:
+            return
         if isinstance(line.outcome, RequestFailed):
             self._take_failure(line.inputs, line.outcome)
         elif line.inputs is None:
@@ -114,8 +140,16 @@ class SubmittedBatch:
         """Judge what failed, when all has been taken. An input is blamed only where others of its batch, or the
         probe, have vectors. `redacted` takes the key out of what the provider said."""
         self.ended = True
+        if self._paid:
+            self._paid.payment.settle(self._bill.at_most(self._paid.bound_of, self._paid.payment.bound))
         for place in np.flatnonzero(~self._settled).tolist():
             self._judge(place, self.failures.setdefault(place, UNANSWERED), redacted)
+
+    def refuse(self) -> None:
+        """The provider did not begin with it, and bills nothing."""
+        self.ended = True
+        if self._paid:
+            self._paid.payment.void()
 
     def give_up(self, place: int) -> bool:
         """Blame an input that was sent in vain again and again, if that can be: others have vectors, it was alone."""

@@ -47,6 +47,14 @@ class Account:
             self._set_aside += tokens
         return True
 
+    def release(self, bound: int) -> None:
+        """Of what was set aside, so many tokens will not be asked for."""
+        tokens = self._budget.stretched(bound)
+        with self._lock:
+            covered = min(tokens, self._set_aside)
+            self._set_aside -= covered
+        self._budget.settle(0, covered, 0)
+
     def pay(self, bound: int) -> "Payment":
         """Pay for a request of at most `bound` tokens, from what was set aside as far as that reaches. Raises
         `CapReached`."""

@@ -15,6 +15,7 @@ from tierloom.errors import InputError
 PICO: Final = 10**12
 _MILLION: Final = 10**6
 
+# How a model is asked: request by request, or by its provider's Batch API.
 Lane = Literal["requests", "batch"]
 
 

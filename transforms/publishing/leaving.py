@@ -26,8 +26,8 @@ def without_left(left: Left, shards: Sequence[LiveShard]) -> list[LiveShard]:
 def left_in_all(left: Left, shards: Sequence[LiveShard], letters: Iterable[DeadLetter]) -> Left:
     """With those that came in a second time, and were whole then: they are left too.
 
-    Of a document that was left, no chunk is stored from the first one on that could not be paid for: one that is there
-    came in another time.
+    Of a document that was left, the first chunk that could not be paid for is not stored: where it is there, it came in
+    another time. Later ones may be, which an earlier run had finished.
     """
     if not left.begun:
         return left
@@ -39,12 +39,8 @@ def left_in_all(left: Left, shards: Sequence[LiveShard], letters: Iterable[DeadL
     for letter in letters:
         if letter.chunk and (about := event_of(letter)) in left.begun:
             ordinals[about][letter.chunk.ordinal] += 1
-    again = sum(_times(ordinals[event], first) for event, first in left.begun.items())
+    again = sum(ordinals[event][first] for event, first in left.begun.items())
     return replace(left, documents=left.documents + again)
-
-
-def _times(ordinals: Counter[int], first: int) -> int:
-    return max((count for ordinal, count in ordinals.items() if ordinal >= first), default=0)
 
 
 def _begun(left: Left, shards: Sequence[LiveShard]) -> dict[Event, list[Address]]:
