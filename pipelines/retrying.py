@@ -8,21 +8,28 @@ from pipelines.commands.ingest import show_run
 from pipelines.running import Work, make_job, run
 from pipelines.telling import say
 from tierloom.errors import InputError
-from tierloom.spending.terms import Allowance
+from tierloom.spending.terms import Allowance, Lane
 from transforms.base import base_of, retried_letters
 from transforms.read import split_of_letter
 from transforms.reading.records import Fields
 
 
 def retry_letters(
-    store: str, beam_options: Sequence[str], concurrency: int, allowance: Allowance, as_json: bool, began: float
+    store: str,
+    beam_options: Sequence[str],
+    concurrency: int,
+    allowance: Allowance,
+    lane: Lane,
+    as_json: bool,
+    began: float,
 ) -> None:
     """Retry every open letter that can be, and print how it ended. Raises `InputError` for an argument of nobody's."""
     rest, options = split_arguments(beam_options)
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}: every open letter is retried")
     allowance = with_machines(allowance, options)
-    job = make_job(store, "dead-letters --retry", Fields(), retry=True, concurrency=concurrency, allowance=allowance)
+    deed = "dead-letters --retry"
+    job = make_job(store, deed, Fields(), retry=True, concurrency=concurrency, allowance=allowance, lane=lane)
     base, letters = base_of(job), retried_letters(job)
     if lost := len(base.letters) - len(letters):
         say(

@@ -5,12 +5,12 @@ import time
 import click
 import msgspec
 
-from pipelines.commands.options import concurrency_option, spending_options
+from pipelines.commands.options import concurrency_option, lane_option, spending_options
 from tierloom.dead_letter import DeadLetter
 from tierloom.errors import MissingExtra
 from tierloom.letters import read_letters
 from tierloom.object_files import ObjectFiles
-from tierloom.spending.terms import Allowance
+from tierloom.spending.terms import Allowance, Lane
 from tierloom.stores.opening import open_store
 from tierloom.versions import read_head
 
@@ -21,18 +21,25 @@ from tierloom.versions import read_head
 @click.option("--retry", is_flag=True, help="Send them through again.")
 @concurrency_option
 @spending_options
+@lane_option
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object a letter; with --retry, the closing table as JSON."
 )
 def command(
-    store: str, beam_options: tuple[str, ...], retry: bool, concurrency: int, allowance: Allowance, as_json: bool
+    store: str,
+    beam_options: tuple[str, ...],
+    retry: bool,
+    concurrency: int,
+    allowance: Allowance,
+    lane: Lane,
+    as_json: bool,
 ) -> None:
     """List the open dead letters of STORE, or --retry them.
 
     A letter stays open until a retry goes through or a newer event of its document lives.
     """
     if retry:
-        _retry(store, beam_options, concurrency, allowance, as_json)
+        _retry(store, beam_options, concurrency, allowance, lane, as_json)
         return
     if beam_options:
         raise click.UsageError(f"unexpected {beam_options[0]!r}: only a --retry takes more than the store")
@@ -56,11 +63,13 @@ def described(letter: DeadLetter) -> str:
     return f"{letter.reason}  {place}{who}{chunk}  {letter.detail}"
 
 
-def _retry(store: str, beam_options: tuple[str, ...], concurrency: int, allowance: Allowance, as_json: bool) -> None:
+def _retry(
+    store: str, beam_options: tuple[str, ...], concurrency: int, allowance: Allowance, lane: Lane, as_json: bool
+) -> None:
     try:
         # Late: listing letters needs no Beam.
         from pipelines.retrying import retry_letters
     except ModuleNotFoundError as error:
         raise MissingExtra("pipeline", f"tierloom dead-letters --retry ({error.name})") from error
     began = time.monotonic()
-    retry_letters(store, beam_options, concurrency, allowance, as_json, began)
+    retry_letters(store, beam_options, concurrency, allowance, lane, as_json, began)

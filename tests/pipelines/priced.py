@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.embedders.batch_server import BatchServer
 from tests.embedders.endpoint import Endpoint
 from tests.pipelines.command_line import KEY_VARIABLE
 from tierloom.checkpoint import Checkpoint, Limits, Price, Space
@@ -15,7 +16,7 @@ PRICE = Price(0.02, "2026-11-01", "https://example.org/prices", batch_usd_per_mi
 
 def priced_collection(
     folder: Path,
-    endpoint: Endpoint,
+    endpoint: Endpoint | BatchServer,
     *,
     tokenizer: str = "utf8-bytes",
     limits: Limits | None = None,
