@@ -38,6 +38,7 @@ def _of_generation(planned: Planned, job: Job) -> dict[str, Any]:
     return {
         "chunks": {name: getattr(counted, name) for name in ("chunks", "embedded", "copied", "found")},
         "tokens": counted.tokens,
+        "canary_tokens": cost.canary_tokens,
         "tokenizer": checkpoint.tokenizer,
         "exact": is_exact(job),
         "price": msgspec.to_builtins(checkpoint.price),
@@ -68,6 +69,7 @@ def _rows(values: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("chunks", _chunks(values["chunks"])),
         ("tokens", _tokens(values)),
+        *([("canaries", f"up to {count(values['canary_tokens'], 'token')} more")] if values["canary_tokens"] else []),
         ("price", _price(values["price"], values["requests"]["usd"])),
         ("requests", _requests(values)),
         *([("Batch API", _batches(Estimate(**values["batches"])))] if values["batches"] else []),

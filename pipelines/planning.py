@@ -17,6 +17,8 @@ from pipelines.ingest import chunk_by, compare_by, label
 from pipelines.progress_display import ProgressDisplay
 from pipelines.reembedding import runs_of
 from pipelines.running import quiet_beam, run_to_end
+from tierloom.canaries import canary_inputs, canary_texts
+from tierloom.canary_room import bound_of_canary, canary_bound
 from tierloom.checkpoint import Checkpoint
 from tierloom.collection import Collection
 from tierloom.embedders.packing import most_tokens
@@ -144,10 +146,12 @@ def tokens_at_once(job: Job) -> int:
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What chunks would cost by the ordinary endpoint and by the Batch API (None for a model that has none), and
-    the bytes that they would add: to the vector shards, and to each tier."""
+    the bytes that they would add: to the vector shards, and to each tier. Canaries take up to `canary_tokens` besides:
+    those that a run asks first, and those that go along."""
 
     requests: Estimate
     batches: Estimate | None
+    canary_tokens: int
     vector_shard_bytes: int
     tier_bytes: dict[str, int]
 
@@ -159,6 +163,7 @@ def cost_of(counted: Counted, job: Job) -> Cost:
     return Cost(
         requests=estimate_requests(checkpoint, job.spending, counted.requests, counted.tokens),
         batches=_batches(checkpoint, counted),
+        canary_tokens=_canary_tokens(checkpoint, counted.canaries) if counted.embedded else 0,
         vector_shard_bytes=counted.chunks * sum(schema.widths.values()) + counted.text_bytes,
         tier_bytes={tier.name: round(expected_bytes(tier) * counted.chunks) for tier in tiers},
     )
@@ -167,4 +172,12 @@ def cost_of(counted: Counted, job: Job) -> Cost:
 def _batches(checkpoint: Checkpoint, counted: Counted) -> Estimate | None:
     if checkpoint.space.in_process or (checkpoint.price and checkpoint.price.batch_usd_per_million_tokens is None):
         return None
-    return estimate_batches(checkpoint, counted.requests, counted.embedded, counted.input_bytes, counted.tokens)
+    inputs = counted.embedded + counted.canaries
+    size = counted.input_bytes + counted.canaries * canary_bound(checkpoint)
+    return estimate_batches(checkpoint, counted.requests, inputs, size, counted.tokens)
+
+
+def _canary_tokens(checkpoint: Checkpoint, carried: int) -> int:
+    first = canary_inputs(checkpoint.space, canary_texts())
+    asked = sum(bound_of_canary(text, checkpoint.limits) for text in first)
+    return asked + carried * canary_bound(checkpoint)

@@ -27,8 +27,9 @@ NAMESPACE = "tierloom.plan"
 @dataclass(frozen=True, slots=True)
 class Counted:
     """Of some chunks: how many would be `embedded`, in how many `requests` and for how many `tokens`; how many `copied`
-    from live rows, or `found` in shards that an interrupted run had finished. `input_bytes` is the JSON of what would
-    be sent, `text_bytes` the text of all that would be stored."""
+    from live rows, or `found` in shards that an interrupted run had finished. The requests carry so many `canaries`
+    besides. `input_bytes` is the JSON of what would be sent but for these, `text_bytes` the text of all that would be
+    stored."""
 
     chunks: int = 0
     embedded: int = 0
@@ -36,6 +37,7 @@ class Counted:
     found: int = 0
     tokens: int = 0
     requests: int = 0
+    canaries: int = 0
     input_bytes: int = 0
     text_bytes: int = 0
 
@@ -48,13 +50,15 @@ def count_block(
     asked = [block.chunks[at] for at in missing]
     tokens = [chunk.tokens for chunk in asked]
     size = len(block.chunks)
+    packed = pack_with_canaries(tokens, checkpoint, at_once)
     return Counted(
         chunks=size,
         embedded=len(asked),
         copied=0 if found else size - len(asked),
         found=size if found else 0,
         tokens=sum(tokens),
-        requests=pack_with_canaries(tokens, checkpoint, at_once).requests,
+        requests=packed.requests,
+        canaries=0 if checkpoint.space.in_process else packed.canaries,
         input_bytes=sum(len(msgspec.json.encode(chunk.model_input)) for chunk in asked),
         text_bytes=sum(_stored(chunk.text, chunk.metadata, chunk.heading, chunk.document_id) for chunk in block.chunks),
     )

@@ -1,5 +1,6 @@
 """A plan says exactly what the ingest after it is billed, and leaves the store as it is."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ import pytest
 from semantic_text_splitter import TextSplitter
 
 from tests.embedders.endpoint import Endpoint, error
+from tests.one_canary import ASIDE
 from tests.pipelines.command_line import ROOT, declare, head_of, init, ok, run, write_records
 from tests.pipelines.priced import priced_collection
+from tests.pipelines.test_caps import CANARIES
 from tierloom.checkpoint import Limits
 
 TIKTOKEN = "tiktoken:text-embedding-3-small"
@@ -76,6 +79,7 @@ def test_an_endpoint_bills_what_was_planned(tmp_path: Path, docs: Path) -> None:
         closing = ok(run("ingest", store, docs, "--json")).json
         assert plan["tokens"] == documents_billed(endpoint)
         assert closing["tokens"] + closing["canary_tokens"] == endpoint.billed_tokens
+        assert endpoint.canary_tokens <= plan["canary_tokens"] == CANARIES + ASIDE * endpoint.document_requests
         assert plan["requests"]["count"] == endpoint.document_requests
         assert plan["requests"]["usd"] == pytest.approx(0.02 * documents_billed(endpoint) / 1e6)
         assert plan["batches"] == {"count": 1, "usd": plan["requests"]["usd"] / 2, "seconds": 86_400.0}
@@ -117,6 +121,7 @@ def test_the_table_names_what_is_not_known(tmp_path: Path, endpoint: Endpoint, d
     assert "utf8-bytes only bounds them" in table
     assert "not known: the checkpoint does not declare it" in table
     assert "price not known" in table
+    assert re.search(r"canaries +up to [0-9,]+ tokens more", table)
     assert planned(store, docs)["requests"]["seconds"] is None
 
 
@@ -171,6 +176,7 @@ def test_nothing_new_costs_nothing(tmp_path: Path, endpoint: Endpoint, docs: Pat
     ok(run("ingest", store, docs))
     plan = planned(store, docs)
     assert (plan["tokens"], plan["requests"]["count"], plan["batches"]["count"]) == (0, 0, 0)
+    assert plan["canary_tokens"] == 0
 
 
 def test_a_plan_needs_a_source(tmp_path: Path, endpoint: Endpoint) -> None:
