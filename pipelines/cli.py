@@ -27,7 +27,7 @@ from pipelines.telling import (
     voice,
     wanted_format,
 )
-from tierloom.errors import MissingExtra, TierloomError
+from tierloom.errors import MissingExtra, TierloomError, WaitInterrupted
 
 # Said here, because to ask the commands themselves is to import them all.
 COMMANDS: Final = {
@@ -153,6 +153,9 @@ def _status() -> int:
         voice().interrupted = True
         if (ended_by := voice().ended_by) is not None:
             return _failed(ended_by)
+        if isinstance(error, WaitInterrupted):
+            say_error(error)
+            return signalled(signals.received)
         say(f"ended by {signals.received.name}; what was finished stays", "interrupted", "warning")
         return signalled(signals.received)
 

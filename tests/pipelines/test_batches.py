@@ -159,7 +159,7 @@ def test_ctrl_c_ends_the_wait_and_says_how_to_go_on(server: BatchServer, store: 
             subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         )
     _, said = victims[0].communicate(timeout=100)
-    assert victims[0].returncode == 1
+    assert victims[0].returncode == 128 + signal.SIGINT
     assert "error: stopped; batches that are under way and on record: " in said
     assert "Traceback" not in said
     server.looks = 1

@@ -71,10 +71,10 @@ def lost(batch: SubmittedBatch, who: str, store: str, detail: str) -> BatchLost:
 
 @contextmanager
 def interruptible(under_way: int) -> Iterator[None]:
-    """Within, Ctrl-C raises `WaitInterrupted`: it is how to stop a run that waits for a day."""
+    """Within, Ctrl-C and SIGTERM raise `WaitInterrupted`: it is how to stop a run that waits for a day."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         raise WaitInterrupted(
             f"stopped; batches that are under way and on record: {under_way}. "
             "Run the same command again to collect them"

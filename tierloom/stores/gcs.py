@@ -16,7 +16,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -202,7 +202,7 @@ class GcsStore:
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with self._not_found_explained(name):
-                    blob.download_to_filename(temporary, checksum="crc32c", retry=RETRY)
+                    _again(functools.partial(blob.download_to_filename, temporary, checksum="crc32c", retry=RETRY))
                 with temporary.open("rb") as stream:
                     self._verify(name, stream, blob)
                 temporary.replace(target)
@@ -230,7 +230,7 @@ class GcsStore:
     def _download(self, name: str) -> tuple[bytes, Any]:
         with self._explained(name), self._not_found_explained(name):
             blob = self._blob(name)
-            data = blob.download_as_bytes(checksum="crc32c", retry=RETRY)
+            data: bytes = _again(functools.partial(blob.download_as_bytes, checksum="crc32c", retry=RETRY))
             self._verify(name, io.BytesIO(data), blob)
             return data, blob
 
@@ -238,9 +238,8 @@ class GcsStore:
         """Fewer bytes, or none, where the object ends."""
         with self._explained(name), self._not_found_explained(name):
             try:
-                data: bytes = self._blob(name).download_as_bytes(
-                    start=offset, end=offset + length - 1, checksum=None, retry=RETRY
-                )
+                download = functools.partial(self._blob(name).download_as_bytes, start=offset, end=offset + length - 1)
+                data: bytes = _again(functools.partial(download, checksum=None, retry=RETRY))
             except _REFUSED as error:
                 if status(error) != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                     raise
@@ -299,6 +298,11 @@ class GcsStore:
 def _require_bucket(bucket: str) -> None:
     """Tell a missing object from a missing bucket, once. Listing needs no right that reading does without."""
     next(iter(client().list_blobs(bucket, max_results=1, retry=RETRY)), None)
+
+
+def _again(download: Callable[[], Any]) -> Any:
+    """What a download brings. The client does not ask again itself where an answer breaks off in its body."""
+    return RETRY(download)()
 
 
 def _upload(blob: Any, stream: BinaryIO, generation: int) -> None:
