@@ -58,9 +58,10 @@ class Server:
     def logged(self) -> str:
         return self.log.read_text(encoding="utf-8")
 
-    def log_lines(self, logger: str) -> list[dict[str, Any]]:
+    def log_lines(self, logger: str | None = None) -> list[dict[str, Any]]:
+        """What one logger said; by default what the command itself did."""
         lines = [json.loads(line) for line in self.logged().splitlines()]
-        return [line for line in lines if line["logger"] == logger]
+        return [line for line in lines if line.get("logger") == logger]
 
     def stop(self) -> int:
         """SIGTERM, and the exit status."""

@@ -25,15 +25,16 @@ def test_a_store_without_a_collection_ends_the_server(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with started(LocalStore(tmp_path / "empty")) as server:
         assert server.process.wait(30) == 1
-        assert "error: " in server.logged()
-        assert "Traceback" not in server.logged()
+        (line,) = server.log_lines()
+        assert (line["level"], line["type"]) == ("error", "InputError"), line
 
 
 def test_a_channel_that_is_not_there_ends_the_server(store: LocalStore) -> None:
     with started(store, channel="canary") as server:
         assert server.process.wait(30) == 1
-        assert "error: " in server.logged()
-        assert "no channel 'canary'" in server.logged()
+        (line,) = server.log_lines()
+        assert line["level"] == "error"
+        assert "no channel 'canary'" in line["message"]
 
 
 def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
