@@ -4,6 +4,7 @@ import json
 import logging
 import pickle
 import socket
+import ssl
 import threading
 import traceback
 from collections.abc import Callable
@@ -578,3 +579,12 @@ def test_a_wait_for_the_turn_ends_when_the_embedder_is_closed(endpoint: Endpoint
         with pytest.raises(EmbedderRefused, match="closed"):
             waiting.result(timeout=30)
     assert account.spent().tokens == endpoint.billed_tokens
+
+
+def test_the_authorities_are_read_once(open_at: Opener, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = list[None]()
+    plain = ssl.SSLContext.load_verify_locations
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *given: read.append(plain(*given)))
+    for _ in range(3):
+        open_at(endpoint).close()
+    assert len(read) <= 1
