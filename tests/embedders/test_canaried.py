@@ -130,8 +130,8 @@ def test_nothing_is_asked_or_read_for_nothing(endpoint: Endpoint, opened: Opened
 
 def cut_and_padded(asked: Asked) -> Reply:
     data = items(asked.inputs, 16)
-    for item, short in zip(data, items(asked.inputs, 8), strict=True):
-        item["embedding"] = [*_numbers(short), *[0.0] * 8]
+    for item, short in zip(data, items(asked.inputs, 4), strict=True):
+        item["embedding"] = [*_numbers(short), *[0.0] * 12]
     return answer(data)
 
 
