@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-_DOCSTRING: Final = re.compile(r'"""(.+?)\n\s*\n(.+?)"""', re.DOTALL)
+_EMPTY_LINE: Final = re.compile(r"\n[ \t]*\n")
 
 
 def questions_and_answers(count: int) -> list[tuple[str, str]]:
@@ -24,9 +24,10 @@ def _pairs() -> Iterator[tuple[str, str]]:
     packages = sorted(folder for folder in sys.path if folder.endswith("site-packages"))
     for folder in (sysconfig.get_path("stdlib"), *packages):
         for path in sorted(Path(folder).rglob("*.py")):
-            for match in _DOCSTRING.finditer(path.read_text(errors="replace")):
-                question, answer = (" ".join(part.split()) for part in match.groups())
-                answer = answer[:600]
+            # What is between the first and the second, the third and the fourth, and so on.
+            for docstring in path.read_text(errors="replace").split('"""')[1::2]:
+                question, *rest = _EMPTY_LINE.split(docstring, maxsplit=1)
+                question, answer = " ".join(question.split()), " ".join("".join(rest).split())[:600]
                 if 20 <= len(question) <= 200 and len(answer) >= 80 and answer not in seen:
                     seen.add(answer)
                     yield question, answer
