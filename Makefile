@@ -25,10 +25,10 @@ demo: $(SETUP) ## embed Python's own documentation and search it at every tier
 	$(BIN)/python -m pipelines.demo
 
 test: $(SETUP) ## run every test, with the real components they need
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not long"
 
 test-fast: $(SETUP) ## run the tests that take less than three minutes in all
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not engine and not slow"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not engine and not slow and not long"
 
 check: $(SETUP) ## lint, types, layers
 	$(BIN)/ruff check .
@@ -39,6 +39,7 @@ check: $(SETUP) ## lint, types, layers
 torture: $(SETUP) ## kill, refuse and race at every point there is: hours; seeds are printed
 	$(BIN)/python -m tests.torture
 	$(BIN)/python -m tests.torture.mutations
+	$(BIN)/python -m pytest -n auto -m long
 
 bench: $(SETUP) ## measure every claim of speed and memory, at sizes for a first look
 	$(BIN)/python -m benchmarks

@@ -126,6 +126,11 @@ def test_a_cap_is_never_passed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_cap_is_never_passed_in_more_runs(tmp_path: Path) -> None:
+    assert_never_passed(tmp_path, range(40, 70))
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("quarter", range(4))
 def test_a_cap_is_never_passed_in_hundreds_of_runs(tmp_path: Path, quarter: int) -> None:
     assert_never_passed(tmp_path, range(1000 + 75 * quarter, 1075 + 75 * quarter))
