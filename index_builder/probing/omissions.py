@@ -30,13 +30,13 @@ class Omission:
     without: float
 
 
-def omission_inputs(space: Space, texts: int) -> int:
-    """How many inputs `measure_omissions` sends for so many texts: none where nothing is declared to be left out."""
+def omission_inputs(space: Space, texts: Sequence[str]) -> list[str]:
+    """What `measure_omissions` sends for these texts: nothing where no step is declared that could be left out."""
     if not declared_steps(space):
-        return 0
-    bare_documents = texts if space.document_prompt else 0
-    bare_queries = min(texts, MOST_QUERIES) if space.query_prompt else 0
-    return texts + min(texts, MOST_QUERIES) + bare_documents + bare_queries
+        return []
+    asked = texts[:MOST_QUERIES]
+    declared = [space.document_prompt + text for text in texts] + [space.query_prompt + text for text in asked]
+    return [*declared, *(texts if space.document_prompt else ()), *(asked if space.query_prompt else ())]
 
 
 def declared_steps(space: Space) -> tuple[str, ...]:

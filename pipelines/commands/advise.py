@@ -16,8 +16,9 @@ from index_builder.advising.trial import Trial, held_out, make_trial
 from index_builder.probing.prefixes import probe_prefixes
 from index_builder.probing.sizes import probed_sizes
 from index_builder.sampling import sample_live
+from pipelines.affording import questions, refuse_beyond
 from pipelines.commands.advice import Advice, as_json_object, as_lines
-from pipelines.commands.options import Size, dimensions_option
+from pipelines.commands.options import Size, cap_options, dimensions_option
 from pipelines.telling import say
 from tierloom.checkpoint import Checkpoint
 from tierloom.collection import Tier
@@ -26,6 +27,7 @@ from tierloom.errors import InputError
 from tierloom.gate import PrefixProbe
 from tierloom.manifest import Manifest
 from tierloom.object_files import ObjectFiles
+from tierloom.spending.terms import Caps
 from tierloom.stores.opening import open_store
 from tierloom.versions import read_checkpoint, read_head
 
@@ -47,6 +49,7 @@ _FEWEST_ROWS: Final = 100
     "--seconds", default=60, show_default=True, type=click.IntRange(1), help="Begin no further tier after so long."
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the sample.")
+@cap_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     store: str,
@@ -57,6 +60,7 @@ def command(
     sample: int,
     seconds: int,
     seed: int,
+    caps: Caps,
     as_json: bool,
 ) -> None:
     """Measure which tiers STORE should have: what each finds, and what it costs in memory and time.
@@ -70,7 +74,7 @@ def command(
     checkpoint = read_checkpoint(opened, head.collection.checkpoint)
     if beyond := [d for d in dimensions if d > checkpoint.space.dimensions]:
         raise click.BadParameter(f"{beyond} lie beyond the {checkpoint.space.dimensions} native dimensions")
-    asked = _embedded(queries, checkpoint) if queries else None
+    asked = _embedded(queries, checkpoint, caps) if queries else None
     vectors = sample_live(head, ObjectFiles(opened), sample, seed).gather("vector")
     probes = probe_prefixes(vectors, dimensions or _sizes(head, checkpoint), seed)
     trial = _trial(vectors, asked, head, seed)
@@ -110,17 +114,18 @@ def _trial(vectors: NDArray[np.float16], asked: NDArray[np.float32] | None, head
     return make_trial(vectors, asked, head.collection.prefix_dimensions)
 
 
-def _embedded(path: Path, checkpoint: Checkpoint) -> NDArray[np.float32]:
+def _embedded(path: Path, checkpoint: Checkpoint, caps: Caps) -> NDArray[np.float32]:
     """The unit vectors of the questions in a file, one on each line."""
     try:
-        questions = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        asked = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
-    if not questions:
+    if not asked:
         raise InputError(f"{path} holds no question; write one on each line")
+    refuse_beyond(caps, [questions(checkpoint, asked)])
     embedder = open_embedder(checkpoint, role="queries")
     try:
-        vectors = embed_queries(embedder, checkpoint, questions)
+        vectors = embed_queries(embedder, checkpoint, asked)
     finally:
         embedder.close()
     unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

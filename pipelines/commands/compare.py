@@ -8,12 +8,15 @@ import msgspec
 
 from index_builder.comparing.compare import QUERIES, compare
 from index_builder.comparing.comparison import ComparedGeneration, ComparedTier, Comparison
+from pipelines.affording import questions, refuse_beyond
+from pipelines.commands.options import cap_options
 from pipelines.commands.tables import size
 from tierloom.gate import Advantage, Estimate
 from tierloom.generations import percent_built, told
 from tierloom.queries import read_queries
+from tierloom.spending.terms import Caps
 from tierloom.stores.opening import open_store
-from tierloom.versions import head_version, read_manifest
+from tierloom.versions import head_version, read_checkpoint, read_manifest
 
 Row = tuple[str, str, str]
 
@@ -34,8 +37,11 @@ Row = tuple[str, str, str]
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Chooses the chunks.")
 @click.option("--version", type=click.IntRange(0), help="Compare in this version.  [default: the newest]")
+@cap_options
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON, for `tierloom report`.")
-def command(store: str, queries: Path | None, sample: int, seed: int, version: int | None, as_json: bool) -> None:
+def command(
+    store: str, queries: Path | None, sample: int, seed: int, version: int | None, caps: Caps, as_json: bool
+) -> None:
     """Put the two generations of STORE side by side on the same queries.
 
     Recall is of each tier as it is served, reranked, against the exact answers of its own generation. What both have in
@@ -44,7 +50,10 @@ def command(store: str, queries: Path | None, sample: int, seed: int, version: i
     """
     opened = open_store(store)
     manifest = read_manifest(opened, head_version(opened) if version is None else version)
-    found = compare(opened, manifest, read_queries(queries) if queries else (), sample, seed)
+    asked = read_queries(queries) if queries else []
+    models = [read_checkpoint(opened, checkpoint) for checkpoint in manifest.checkpoints] if asked else []
+    refuse_beyond(caps, [questions(model, [query.asked for query in asked]) for model in models])
+    found = compare(opened, manifest, asked, sample, seed)
     click.echo(msgspec.json.encode(found) if as_json else described(found))
 
 

@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 
 import tierloom
 from index_builder.gate.setting import documents_missing, sample_of_queries, set_gate
+from pipelines.affording import questions, refuse_beyond
+from pipelines.commands.options import cap_options
 from pipelines.commands.tables import count
 from pipelines.telling import say
 from tierloom.gate import Estimate, Gate, Quality
 from tierloom.generations import find_generation
 from tierloom.manifest import Manifest
 from tierloom.queries import JudgedQuery, read_queries
+from tierloom.spending.terms import Caps
 from tierloom.stores.opening import open_store
 from tierloom.stores.store import Store
 from tierloom.versions import head_version, read_manifest
@@ -33,6 +36,7 @@ from tierloom.versions import head_version, read_manifest
 @click.option(
     "--checkpoint", metavar="NAME", help="Of the generation of this model, or of this (begin of a) fingerprint."
 )
+@cap_options
 @click.option("--json", "as_json", is_flag=True, help="Print the measurement as JSON.")
 def command(
     store: str,
@@ -41,6 +45,7 @@ def command(
     floor: float | None,
     version: int | None,
     checkpoint: str | None,
+    caps: Caps,
     as_json: bool,
 ) -> None:
     """Show how much of the exact answers each tier of STORE finds, by itself and reranked; or change what it is
@@ -55,25 +60,26 @@ def command(
     shown = read_manifest(opened, head_version(opened) if version is None else version)
     manifest = shown if checkpoint is None else find_generation(shown, checkpoint, opened)
     if queries is not None or floor is not None or held_out:
-        manifest = _changed(opened, store, queries, held_out, floor, manifest.checkpoint)
+        manifest = _changed(opened, store, queries, held_out, floor, manifest.checkpoint, caps)
     click.echo(msgspec.json.encode(manifest.gate) if as_json else described(manifest))
 
 
 def _changed(
-    opened: Store, store: str, queries: Path | None, held_out: bool, floor: float | None, checkpoint: str
+    opened: Store, store: str, queries: Path | None, held_out: bool, floor: float | None, checkpoint: str, caps: Caps
 ) -> Manifest:
     given = None
     if queries is not None:
         asked = read_queries(queries)
-        given = sample_of_queries(asked, _vectors(store, asked, checkpoint))
+        given = sample_of_queries(asked, _vectors(store, asked, checkpoint, caps))
     manifest = set_gate(opened, floor, given, held_out, checkpoint)
     if queries is not None and (missing := documents_missing(asked, manifest, opened)):
         say(f"{count(len(missing), 'relevant document')} not live, such as {missing[0]}", "missing", "warning")
     return manifest
 
 
-def _vectors(store: str, queries: list[JudgedQuery], checkpoint: str) -> NDArray[np.float32]:
+def _vectors(store: str, queries: list[JudgedQuery], checkpoint: str, caps: Caps) -> NDArray[np.float32]:
     with tierloom.open(store, checkpoint=checkpoint) as snapshot:
+        refuse_beyond(caps, [questions(snapshot.checkpoint, [query.asked for query in queries])])
         return np.stack([snapshot.query_vector(query.asked) for query in queries])
 
 

@@ -34,30 +34,34 @@ def spending_options(command: Callable[..., None]) -> Callable[..., None]:
     """What a command that pays may spend, and how fast: an `Allowance`, as its argument `allowance`."""
 
     @wraps(command)
-    def allowed(
-        *arguments: Any,
-        allowance: Allowance,
-        max_tokens: int | None,
-        max_usd: float | None,
-        machines: int | None,
-        **others: Any,
-    ) -> None:
-        capped = replace(allowance, caps=Caps(max_tokens, max_usd), machines=machines)
-        command(*arguments, allowance=capped, **others)
+    def allowed(*arguments: Any, allowance: Allowance, caps: Caps, machines: int | None, **others: Any) -> None:
+        command(*arguments, allowance=replace(allowance, caps=caps, machines=machines), **others)
 
     return _with_options(
-        rate_options(allowed),
-        click.option("--max-tokens", type=click.IntRange(1), help="Stop before the model bills more tokens."),
-        click.option(
-            "--max-usd",
-            type=click.FloatRange(0, min_open=True),
-            help="Stop before the model costs more dollars, by the price in its checkpoint.",
-        ),
+        rate_options(cap_options(allowed)),
         click.option(
             "--machines",
             type=click.IntRange(1),
             help="Over how many machines a --runner spreads its workers: each has its share of caps and limits.  "
             "[default: what Beam's own options say]",
+        ),
+    )
+
+
+def cap_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What a command may spend: its argument `caps`."""
+
+    @wraps(command)
+    def capped(*arguments: Any, max_tokens: int | None, max_usd: float | None, **others: Any) -> None:
+        command(*arguments, caps=Caps(max_tokens, max_usd), **others)
+
+    return _with_options(
+        capped,
+        click.option("--max-tokens", type=click.IntRange(1), help="Stop before the model bills more tokens."),
+        click.option(
+            "--max-usd",
+            type=click.FloatRange(0, min_open=True),
+            help="Stop before the model costs more dollars, by the price in its checkpoint.",
         ),
     )
 

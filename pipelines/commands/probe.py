@@ -12,15 +12,19 @@ from numpy.typing import NDArray
 from index_builder.probing.omissions import Omission, declared_steps, measure_omissions, omission_inputs
 from index_builder.probing.prefixes import FEWEST_ROWS, MOST_ROWS, model_verdict, probe_prefixes
 from index_builder.probing.sizes import probed_sizes
-from pipelines.commands.options import dimensions_option
+from pipelines.affording import refuse_beyond
+from pipelines.commands.options import cap_options, dimensions_option
 from pipelines.commands.probing import Probed, embedded, of_collection, of_sources, stored_vectors
 from pipelines.telling import say, say_error
 from tierloom.checkpoint import Checkpoint, Role
 from tierloom.declaring import declared_checkpoint
 from tierloom.embedders.embedder import Embedder
 from tierloom.embedders.opening import open_model
-from tierloom.errors import TierloomError
+from tierloom.errors import CapReached, TierloomError
 from tierloom.gate import Estimate, PrefixProbe, Verdict
+from tierloom.spending.account import Account
+from tierloom.spending.terms import Allowance, Caps, spending_for
+from transforms.chunking.tokens import open_count
 
 # What is embedded again to show what leaving out a declared step does.
 _OMISSION_TEXTS: Final = 1000
@@ -47,6 +51,7 @@ _NOT_MEASURED: Final = 2
     default=None,
     help="Embed chunks again, to show what leaving out declared steps does.  [default: if the model runs in-process]",
 )
+@cap_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     named: tuple[str, ...],
@@ -58,6 +63,7 @@ def command(
     sample: int,
     seed: int,
     omissions: bool | None,
+    caps: Caps,
     as_json: bool,
 ) -> None:
     """Measure whether a model's prefixes carry more than any other dimensions would.
@@ -65,7 +71,7 @@ def command(
     Takes chunks of STORE with their vectors, or with --model chunks of each SOURCE, as `tierloom ingest` reads them,
     and embeds these first. A prefix is compared with random projections and random subsets of as many dimensions.
 
-    Exit status: 0 Matryoshka, 1 not, 3 too few chunks to tell, 2 it could not be measured.
+    Exit status: 0 Matryoshka, 1 not, 3 too few chunks to tell, 4 it would pass a cap, 2 it could not be measured.
     """
     if model is None and len(named) > 1:
         raise click.UsageError("one STORE is probed at a time; SOURCEs go with --model")
@@ -75,7 +81,9 @@ def command(
         else:
             checkpoint = declared_checkpoint(model, base_url, api_key_env)
             probed = of_sources(checkpoint, named, chunk_tokens, sample, seed)
-        verdict = _probe(probed, dimensions, seed, omissions, as_json)
+        verdict = _probe(probed, dimensions, seed, omissions, caps, as_json)
+    except CapReached:
+        raise
     except TierloomError as error:
         # Not 1, which is an answer.
         say_error(error)
@@ -83,20 +91,25 @@ def command(
     sys.exit(_STATUS[verdict])
 
 
-def _probe(probed: Probed, dimensions: Sequence[int], seed: int, omissions: bool | None, as_json: bool) -> Verdict:
+def _probe(
+    probed: Probed, dimensions: Sequence[int], seed: int, omissions: bool | None, caps: Caps, as_json: bool
+) -> Verdict:
     checkpoint = probed.checkpoint
     space = checkpoint.space
     sizes = dimensions or probed_sizes(space)
     again = space.in_process if omissions is None else omissions
-    with _Asking(checkpoint) as asking:
+    texts = probed.texts[:_OMISSION_TEXTS] if again else []
+    first = [space.document_prompt + text for text in probed.texts] if probed.vectors is None else []
+    further = omission_inputs(space, texts)
+    refuse_beyond(caps, [(checkpoint, [*first, *further])])
+    with _Asking(checkpoint, caps) as asking:
         vectors = probed.vectors
         if vectors is None:
-            _announce(checkpoint, [space.document_prompt + text for text in probed.texts], len(probed.texts))
-            vectors = stored_vectors(checkpoint, asking.embed([space.document_prompt + text for text in probed.texts]))
+            _announce(checkpoint, first)
+            vectors = stored_vectors(checkpoint, asking.embed(first))
         probes = probe_prefixes(vectors, sizes, seed)
-        texts = probed.texts[:_OMISSION_TEXTS] if again else []
-        if inputs := omission_inputs(space, len(texts)):
-            _announce(checkpoint, texts, inputs)
+        if further:
+            _announce(checkpoint, further)
         left_out = measure_omissions(space, asking.embed, texts, sizes, asking.embed_queries)
     verdict = model_verdict(probes, space.trained_prefixes)
     shown = _as_json if as_json else _as_text
@@ -107,10 +120,13 @@ def _probe(probed: Probed, dimensions: Sequence[int], seed: int, omissions: bool
 
 
 class _Asking:
-    """The model, opened for each role when it is first asked in it."""
+    """The model, opened for each role when it is first asked in it, and paid from one account."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, caps: Caps) -> None:
         self._checkpoint = checkpoint
+        # What was counted beforehand may be billed twice, where requests fail.
+        self._count = open_count(checkpoint.tokenizer)
+        self._account = Account(spending_for(checkpoint, Allowance(caps)))
         self._embedders: dict[Role, Embedder] = {}
 
     def embed(self, inputs: Sequence[str]) -> NDArray[np.float32]:
@@ -122,8 +138,9 @@ class _Asking:
 
     def _embed(self, inputs: Sequence[str], role: Role) -> NDArray[np.float32]:
         if role not in self._embedders:
-            self._embedders[role] = open_model(self._checkpoint, role=role)
-        return embedded(self._embedders[role], inputs, self._checkpoint.limits.tokens_per_input)
+            self._embedders[role] = open_model(self._checkpoint, role=role, account=self._account)
+        limit = self._checkpoint.limits.tokens_per_input
+        return embedded(self._embedders[role], inputs, [min(tokens, limit) for tokens in self._count(inputs)])
 
     def __enter__(self) -> "_Asking":
         return self
@@ -131,11 +148,12 @@ class _Asking:
     def __exit__(self, *_: object) -> None:
         for embedder in self._embedders.values():
             embedder.close()
+        self._account.close()
 
 
-def _announce(checkpoint: Checkpoint, inputs: Sequence[str], count: int) -> None:
+def _announce(checkpoint: Checkpoint, inputs: Sequence[str]) -> None:
     """What will be paid for."""
-    most = sum(len(text.encode()) for text in inputs) * count // len(inputs)
+    count, most = len(inputs), sum(len(text.encode()) for text in inputs)
     say(f"embedding {count:,} inputs of up to {most:,} tokens with {checkpoint.space.model}", "embedding", inputs=count)
 
 

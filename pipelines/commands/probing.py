@@ -73,12 +73,13 @@ def _chunk_texts(
                 yield from (model_input("", chunk.heading, chunk.text) for chunk in chunker.cut(document))
 
 
-def embedded(embedder: Embedder, inputs: Sequence[str], limit: int) -> NDArray[np.float32]:
-    """The vectors of inputs, float32 (n, D), as the embedder answers them; of one that is rejected zeros.
+def embedded(embedder: Embedder, inputs: Sequence[str], tokens: Sequence[int]) -> NDArray[np.float32]:
+    """The vectors of inputs of so many `tokens`, float32 (n, D), as the embedder answers them; of one that is rejected
+    zeros.
 
-    `limit` is how many tokens the model takes in an input. Raises `EmbedderError`.
+    Raises `EmbedderError`.
     """
-    answer = embedder.embed(inputs, [min(len(text.encode()), limit) for text in inputs])
+    answer = embedder.embed(inputs, tokens)
     vectors = answer.vectors.copy()
     vectors[sorted(answer.rejected)] = 0
     return vectors

@@ -41,7 +41,7 @@ class Finished:
     def error(self) -> str:
         """The one line of an error of ours, whether for people or in a structured log."""
         lines = [line for line in self.err.splitlines() if not _PROGRESS.match(line)]
-        assert self.status in (ExitCode.FAILED, ExitCode.CHANGED, ExitCode.LATER), self
+        assert self.status in (ExitCode.FAILED, ExitCode.CAPPED, ExitCode.CHANGED, ExitCode.LATER), self
         assert len(lines) == 1, self.err
         if lines[0].startswith("{"):
             line = json.loads(lines[0])

@@ -1,6 +1,7 @@
 """What leaving out a declared step does, with a model whose need of it is known."""
 
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -54,7 +55,7 @@ def test_nothing_declared_costs_nothing() -> None:
     assert declared_steps(BARE) == ()
     assert measure_omissions(BARE, model, TEXTS, (16,)) == []
     assert model.asked == []
-    assert omission_inputs(BARE, 300) == 0
+    assert omission_inputs(BARE, TEXTS) == []
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_nothing_declared_costs_nothing() -> None:
 def test_the_cost_that_is_announced_is_what_is_asked(changes: dict[str, str]) -> None:
     model, space = Model(), msgspec.structs.replace(WHOLE, **changes)
     measure_omissions(space, model, TEXTS, (16,))
-    assert len(model.asked) == omission_inputs(space, len(TEXTS))
+    assert Counter(model.asked) == Counter(omission_inputs(space, TEXTS))
 
 
 def test_prompts_that_are_left_out_are_missed() -> None:
