@@ -1,7 +1,7 @@
 """Building a second generation to its end: part after part, each of them published."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -47,10 +47,11 @@ class Part:
 class Reembedding:
     """The building of one generation, from where it was left."""
 
-    def __init__(self, job: Job, checkpoint: str, options: PipelineOptions) -> None:
+    def __init__(self, job: Job, checkpoint: str, options: PipelineOptions, check: Callable[[], None]) -> None:
         """`checkpoint` is the fingerprint of the generation; `job` may be of any. What the canaries of the job took is
-        told with the first part."""
+        told with the first part. `check` raises when the turn of this process is over."""
         self._job = job
+        self._check = check
         self._checkpoint = checkpoint
         self._options = options
         self._store = open_store(job.store)
@@ -84,7 +85,7 @@ class Reembedding:
             part = self._part(run_watched(jobs[0], make, total, self._options))
             yield self._probed(part)
             if not part.ran.report.left_documents:
-                complete_generation(self._store, self._checkpoint)
+                complete_generation(self._store, self._checkpoint, self._check)
 
     def _next_part(self, generation: Manifest) -> Part:
         source = texts_of(generation)

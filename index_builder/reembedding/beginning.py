@@ -1,6 +1,7 @@
 """Beginning a second generation: a version that says what it is to be, and holds nothing of it yet."""
 
 import uuid
+from collections.abc import Callable
 
 import msgspec
 
@@ -20,9 +21,11 @@ from tierloom.versions import read_checkpoint
 COMMAND = "reembed"
 
 
-def begin_generation(store: Store, checkpoint: Checkpoint, collection: Collection) -> Manifest:
+def begin_generation(
+    store: Store, checkpoint: Checkpoint, collection: Collection, check: Callable[[], None] = lambda: None
+) -> Manifest:
     """Publish a version that has a second generation of this collection, which is to be built; the newest version if
-    that has it already.
+    that has it already. `check` is called before, and raises what forbids it.
 
     Raises `InputError` when there are two generations already, and it is not the same one that is being built.
     """
@@ -34,6 +37,7 @@ def begin_generation(store: Store, checkpoint: Checkpoint, collection: Collectio
         refuse_unfit_generation(store, head, collection)
         if collection.checkpoint in head.checkpoints:
             return None
+        check()
         return msgspec.structs.replace(
             head,
             version=head.version + 1,

@@ -1,7 +1,7 @@
 """Ending the building of a generation whose documents came from their sources: is all there?"""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 import msgspec
@@ -25,9 +25,9 @@ from tierloom.stores.store import Store
 _SHOWN = 3
 
 
-def complete_generation(store: Store, checkpoint: str) -> Manifest:
+def complete_generation(store: Store, checkpoint: str, check: Callable[[], None] = lambda: None) -> Manifest:
     """Publish that a generation is complete, once it has every document of the other one, and its tiers reach their
-    floor.
+    floor. `check` is called before, and raises what forbids it.
 
     Raises `InputError` that names documents which it lacks; `BelowFloor` or `NotMatryoshka`.
     """
@@ -42,6 +42,7 @@ def complete_generation(store: Store, checkpoint: str) -> Manifest:
         _refuse_missing(generation, files)
         whole = msgspec.structs.replace(generation, reached=KEY_UNITS, run=record)
         measured = gate.measured(whole, generation)
+        check()
         version = {"version": head.version + 1, "created": now(), "writer": writer()}
         return msgspec.structs.replace(head, run=record, **version).with_generation(measured.own)
 

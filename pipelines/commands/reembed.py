@@ -113,10 +113,10 @@ def command(
     with take_turn(opened, COMMAND, wait) as turn, shared_allowance(allowance) as shared:
         # Before the generation is there: whoever writes to it sends its canaries along.
         paid = _check_models(opened, head, checkpoint, bool(named), concurrency, shared)
-        begin_generation(opened, checkpoint, collection)
+        begin_generation(opened, checkpoint, collection, turn.check_now)
         job = make_job(store, COMMAND, fields, concurrency=concurrency, allowance=shared, lane=lane, asked=asked)
         job = replace(job, fence=turn.fence, canary_tokens=paid)
-        reembedding = Reembedding(job, checkpoint.fingerprint, options)
+        reembedding = Reembedding(job, checkpoint.fingerprint, options, turn.check_now)
         parts = reembedding.from_sources(_splits(job, named)) if named else reembedding.from_texts()
         _show(opened, replace(job, checkpoint=checkpoint), parts, began, as_json)
 

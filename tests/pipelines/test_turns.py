@@ -187,6 +187,27 @@ def test_a_stopped_sync_publishes_nothing_once_another_has_begun(
     assert_whole(store.root)
 
 
+def test_a_stopped_reembedding_begins_nothing_once_another_has_taken_over(
+    store: LocalStore, source: Path, endpoint: Endpoint
+) -> None:
+    """It wakes when all is over, and the generation that it was to begin was thrown away."""
+    ok(run("ingest", store.root, source))
+    command = filled("reembed", store, source)
+    endpoint.script = stopper = Signaller(signal.SIGSTOP)
+    with started(*command, before=SHORT) as sleeper:
+        stopper.victim = sleeper
+        assert stopper.sent.wait(timeout=60)
+        with started(*command, "--wait", "60s", before=SHORT) as second:
+            ok(ended(second))
+        ok(run("retire", store.root, "--checkpoint", head_of(store.root).generations[1].checkpoint))
+        retired = head_of(store.root).version
+        os.kill(sleeper.pid, signal.SIGCONT)
+        lost = ended(sleeper)
+    assert lost.status == 75, lost
+    assert "has taken over reembed" in lost.err.splitlines()[-1]
+    assert head_of(store.root).version == retired
+
+
 def test_a_stopped_sync_that_nobody_replaced_goes_on(store: LocalStore, source: Path, endpoint: Endpoint) -> None:
     endpoint.script = stopper = Signaller(signal.SIGSTOP)
     with started(
