@@ -1,9 +1,12 @@
 """The unbounded pipeline on engines of its own kind, from a Kafka topic; on Flink, with workers that are killed."""
 
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -67,14 +70,20 @@ class Following:
         self._store, self._log = store, log
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                apart(("stream", store, topic.url, *options)), cwd=ROOT, stdout=output, stderr=output
+                apart(("stream", store, topic.url, *options)),
+                cwd=ROOT,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
 
     def __enter__(self) -> "Following":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
+        # With its runner, which would go on without it.
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(timeout=20)
 
     def await_documents(self, wanted: Mapping[str, str]) -> None:
