@@ -39,8 +39,13 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
     return gather(grown(tmp_path_factory.mktemp("store")))
 
 
-def test_the_tiers_table_states_what_was_measured(facts: Facts) -> None:
-    read = written(facts)
+@pytest.fixture(scope="module")
+def read(facts: Facts) -> WrittenPage:
+    """The page of `facts`, which takes a second to draw."""
+    return written(facts)
+
+
+def test_the_tiers_table_states_what_was_measured(facts: Facts, read: WrittenPage) -> None:
     gate = facts.head.gate
     assert gate
 
@@ -53,8 +58,7 @@ def test_the_tiers_table_states_what_was_measured(facts: Facts) -> None:
         assert ends == f"{safe.low:.3f}–{safe.high:.3f}"  # noqa: RUF001
 
 
-def test_every_measured_number_is_in_a_table(facts: Facts) -> None:
-    read = written(facts)
+def test_every_measured_number_is_in_a_table(facts: Facts, read: WrittenPage) -> None:
     gate = facts.head.gate
     assert gate
 
@@ -79,14 +83,14 @@ def test_every_measured_number_is_in_a_table(facts: Facts) -> None:
         ("dead", "dead_letters"),
     ],
 )
-def test_the_runs_table_states_what_each_run_did(facts: Facts, heading: str, member: str) -> None:
+def test_the_runs_table_states_what_each_run_did(facts: Facts, read: WrittenPage, heading: str, member: str) -> None:
     numbers = [f"{getattr(version.run, member):,}" for version in reversed(facts.versions)]
 
-    assert written(facts).column("runs", heading) == numbers
+    assert read.column("runs", heading) == numbers
 
 
-def test_the_headline_names_the_version_the_model_and_what_is_live(facts: Facts) -> None:
-    text = written(facts).text
+def test_the_headline_names_the_version_the_model_and_what_is_live(facts: Facts, read: WrittenPage) -> None:
+    text = read.text
 
     for said in (
         facts.url,
@@ -97,8 +101,7 @@ def test_the_headline_names_the_version_the_model_and_what_is_live(facts: Facts)
         assert said in text
 
 
-def test_channels_and_profiles_are_listed(facts: Facts) -> None:
-    read = written(facts)
+def test_channels_and_profiles_are_listed(facts: Facts, read: WrittenPage) -> None:
 
     assert read.column("channels", "channel") == ["latest", "canary", "prod"]
     assert read.column("channels", "version") == ["12", "12", "9"]
@@ -107,8 +110,8 @@ def test_channels_and_profiles_are_listed(facts: Facts) -> None:
     assert read.column("profiles", "shortlist") == ["200", "safe K = 200", "–"]  # noqa: RUF001
 
 
-def test_the_last_moves_of_a_channel_are_told_newest_first(facts: Facts) -> None:
-    moves = written(facts).column("channels", "last moves")[2]
+def test_the_last_moves_of_a_channel_are_told_newest_first(read: WrittenPage) -> None:
+    moves = read.column("channels", "last moves")[2]
 
     assert moves.index("rollback 11 → 9") < moves.index("promote 8 → 11") < moves.index("8 2026-01-01 00:00:00 UTC")
     assert "answers were worse than before" in moves
@@ -200,8 +203,8 @@ def test_a_comparison_of_other_generations_is_refused(tmp_path: Path) -> None:
         gather(grown(tmp_path), comparison=compared())
 
 
-def test_one_generation_has_no_such_section(facts: Facts) -> None:
-    assert "generations" not in written(facts).tables
+def test_one_generation_has_no_such_section(read: WrittenPage) -> None:
+    assert "generations" not in read.tables
 
 
 def hostile(facts: Facts, text: str) -> Facts:
