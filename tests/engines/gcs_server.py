@@ -95,13 +95,13 @@ def new_bucket(endpoint: str) -> GcsBucket:
 @pytest.fixture
 def gcs_bucket(gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsBucket]:
     # Here, for it takes more than a second to load, and most runs of tests do without.
-    from tierloom.stores import gcs
+    from tierloom.stores import gcs_client
 
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server)
-    gcs.client.cache_clear()
+    gcs_client.client.cache_clear()
     yield new_bucket(gcs_server)
-    gcs.client().close()
-    gcs.client.cache_clear()
+    gcs_client.client().close()
+    gcs_client.client.cache_clear()
 
 
 _numbers = iter(range(sys.maxsize))

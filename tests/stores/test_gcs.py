@@ -27,7 +27,7 @@ from tests.stores.faulty_network import (
     with_body,
 )
 from tierloom.errors import AlreadyExists, PreconditionsIgnored, RevisionMismatch, StoreError, StoreUnavailable
-from tierloom.stores import gcs
+from tierloom.stores import gcs, gcs_client
 from tierloom.stores.gcs import GcsStore
 from tierloom.stores.probing import probe_preconditions
 from tierloom.stores.store import Store
@@ -114,7 +114,7 @@ def meanwhile(deed: Callable[[], object], fault: Fault = none) -> Fault:
 @pytest.fixture
 def network(gcs_bucket: GcsBucket, monkeypatch: pytest.MonkeyPatch) -> FaultyNetwork:
     network = FaultyNetwork()
-    gcs.client()._http.mount(gcs_bucket.endpoint, network)
+    gcs_client.client()._http.mount(gcs_bucket.endpoint, network)
     monkeypatch.setattr(gcs, "RETRY", gcs.RETRY.with_delay(initial=0.001, maximum=0.01))
     return network
 
@@ -305,7 +305,7 @@ def test_missing_credentials_are_named(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
-    gcs.client.cache_clear()
+    gcs_client.client.cache_clear()
     with pytest.raises(StoreError, match=r"gs://bucket/a: .*credentials were not found.*gcloud auth"):
         GcsStore("bucket").read("a")
 
@@ -340,7 +340,7 @@ def test_a_forked_process_makes_its_own_client(store: GcsStore) -> None:
     store.create("a", b"1")
     child = os.fork()
     if child == 0:
-        os._exit(gcs.client.cache_info().currsize or store.read("a") != b"1")
+        os._exit(gcs_client.client.cache_info().currsize or store.read("a") != b"1")
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 

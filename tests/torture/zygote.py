@@ -79,9 +79,9 @@ def _carry_out(order: Order) -> None:
 def _raise_storm(weather: Weather) -> None:
     """What goes to the server of the bucket goes through bad weather, and is tried again without long waits."""
     # Here, for it takes long to load, and few commands need it.
-    from tierloom.stores import gcs
+    from tierloom.stores import gcs, gcs_client
 
-    gcs.client()._http.mount(os.environ["STORAGE_EMULATOR_HOST"], StormyNetwork(weather))
+    gcs_client.client()._http.mount(os.environ["STORAGE_EMULATOR_HOST"], StormyNetwork(weather))
     mock.patch.object(gcs, "RETRY", gcs.RETRY.with_delay(initial=0.001, maximum=0.01)).start()
 
 

@@ -7,10 +7,8 @@ been lost, and the object be our own. `STORAGE_EMULATOR_HOST` is honoured.
 https://cloud.google.com/storage/docs/request-preconditions, https://cloud.google.com/storage/docs/retry-strategy
 """
 
-import base64
 import contextlib
 import functools
-import hashlib
 import io
 import os
 import secrets
@@ -22,29 +20,24 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-import google_crc32c
-from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, PreconditionFailed
+from google.api_core.exceptions import GoogleAPICallError, PreconditionFailed
 from google.api_core.exceptions import NotFound as NothingThere
-from google.auth.exceptions import GoogleAuthError
-from google.cloud import storage
-from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from google.cloud.storage.exceptions import InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 from requests import RequestException
-from requests.adapters import HTTPAdapter
 
 from tierloom import names
 from tierloom.errors import AlreadyExists, NotFound, RevisionMismatch, StoreError, StoreUnavailable
-from tierloom.stores.gcs_failures import TRY_AGAIN, describe, may_pass, status
+from tierloom.stores.gcs_client import client
+from tierloom.stores.gcs_contents import crc32c, holds
+from tierloom.stores.gcs_failures import TRY_AGAIN, explained, status
 from tierloom.stores.store import Listed, Revision
 
 # What may pass is asked again, with jitter, for this long (two minutes).
 RETRY: Final = DEFAULT_RETRY
 # One of these is in memory for each upload; larger ones gain nothing, and smaller objects go in one request.
 CHUNK_BYTES: Final = 8 << 20
-# The client's own pool holds ten connections, and throws away what more threads open.
-CONNECTIONS: Final = 64
 
-_READ_BYTES: Final = 1 << 20
 _WRITER: Final = "tierloom-writer"
 _RENEWER: Final = "tierloom-renewer"
 _NEW_SECONDS: Final = 30.0
@@ -52,24 +45,6 @@ _NEW_SECONDS: Final = 30.0
 _REFUSED: Final = (GoogleAPICallError, InvalidResponse)
 # Servers may forget the session of a resumable upload; it then starts over.
 _SESSION_LOST: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
-_FAILED: Final = (GoogleAPIError, GoogleAuthError, InvalidResponse, DataCorruption, RequestException, OSError)
-
-
-@functools.cache
-def client() -> Any:
-    """The client of this process: one pool of connections for all its stores and threads."""
-    # For tracing, the client would ask for each bucket from a thread of its own, traced or not.
-    os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
-    made = storage.Client(project=None)
-    # A client certificate comes with an adapter of its own.
-    if not getattr(made._http, "is_mtls", False):
-        for scheme in ("https://", "http://"):
-            made._http.mount(scheme, HTTPAdapter(pool_connections=CONNECTIONS, pool_maxsize=CONNECTIONS))
-    return made
-
-
-# Two processes must not share a connection.
-os.register_at_fork(after_in_child=client.cache_clear)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +66,7 @@ class GcsStore:
         self._create(name, io.BytesIO(data))
 
     def create_from_file(self, name: str, path: Path) -> None:
-        with _explained(str(path)), path.open("rb") as stream:
+        with explained(str(path)), path.open("rb") as stream:
             self._create(name, stream)
 
     def read(self, name: str) -> bytes:
@@ -220,7 +195,7 @@ class GcsStore:
                     return self._create(name, stream, sessions - 1)
                 if found is None:
                     raise
-                if not _holds(found, stream):
+                if not holds(found, stream):
                     raise AlreadyExists(
                         f"{self._url(name)} exists already, with other content; objects are never replaced"
                     ) from None
@@ -253,7 +228,7 @@ class GcsStore:
         return b""
 
     def _list(self, prefix: str) -> Iterator[Listed]:
-        with _explained(self.url):
+        with explained(self.url):
             for blob in client().list_blobs(self.bucket, prefix=self._key(prefix), retry=RETRY):
                 name = blob.name.removeprefix(self._key(""))
                 if names.is_safe(name):
@@ -268,7 +243,7 @@ class GcsStore:
 
     def _verify(self, name: str, stream: BinaryIO, blob: Any) -> None:
         """The library verifies no download that it had to resume, and some it cannot."""
-        if _crc32c(stream) != blob.crc32c:
+        if crc32c(stream) != blob.crc32c:
             raise StoreUnavailable(f"{self._url(name)}: the bytes that came do not have its crc32c; {TRY_AGAIN}")
 
     def _blob(self, name: str) -> Any:
@@ -283,7 +258,7 @@ class GcsStore:
     def _explained(self, name: str, into: str = "") -> contextlib.AbstractContextManager[None]:
         if not names.is_safe(name):
             raise ValueError(f"{name!r} is not the name of an object")
-        return _explained(self._url(name) + into)
+        return explained(self._url(name) + into)
 
     @contextlib.contextmanager
     def _not_found_explained(self, name: str) -> Iterator[None]:
@@ -307,7 +282,7 @@ def _again(download: Callable[[], Any]) -> Any:
 
 def _upload(blob: Any, stream: BinaryIO, generation: int) -> None:
     blob.chunk_size = CHUNK_BYTES
-    crc32c = _crc32c(stream)
+    checksum = crc32c(stream)
     blob.upload_from_file(
         stream,
         rewind=True,
@@ -316,7 +291,7 @@ def _upload(blob: Any, stream: BinaryIO, generation: int) -> None:
         if_generation_match=generation,
         checksum="crc32c",
         # Declared beforehand: the server then refuses a corrupt upload, instead of storing it first.
-        crc32c_checksum_value=crc32c,
+        crc32c_checksum_value=checksum,
         retry=RETRY,
     )
 
@@ -324,32 +299,3 @@ def _upload(blob: Any, stream: BinaryIO, generation: int) -> None:
 def _mark(found: Any) -> str:
     """What a renewal changes. Emulators count no metagenerations: hence the token too."""
     return f"{found.generation} {found.metageneration} {(found.metadata or {}).get(_RENEWER)}"
-
-
-def _holds(found: Any, stream: BinaryIO) -> bool:
-    """Whether an object has these bytes: by length, crc32c and, unless it was composed of others, md5."""
-    if (found.size, found.crc32c) != (stream.seek(0, os.SEEK_END), _crc32c(stream)):
-        return False
-    return found.md5_hash is None or found.md5_hash == _digest(stream, hashlib.md5(usedforsecurity=False))
-
-
-def _crc32c(stream: BinaryIO) -> str:
-    checksum: Any = google_crc32c.Checksum
-    return _digest(stream, checksum())
-
-
-def _digest(stream: BinaryIO, digest: Any) -> str:
-    """Of the whole stream, as Google spells it: base64."""
-    stream.seek(0)
-    while block := stream.read(_READ_BYTES):
-        digest.update(block)
-    return base64.b64encode(digest.digest()).decode()
-
-
-@contextlib.contextmanager
-def _explained(where: str) -> Iterator[None]:
-    """Turn what the client raises into a `StoreError`. Its own error is left out of the traceback too."""
-    try:
-        yield
-    except _FAILED as error:
-        raise (StoreUnavailable if may_pass(error) else StoreError)(f"{where}: {describe(error)}") from None

@@ -3,13 +3,18 @@
 The client's own messages are never repeated: they quote URLs, and the URL of an upload session is a key to it.
 """
 
+import contextlib
+from collections.abc import Iterator
 from http import HTTPStatus
 from http.client import responses
 from typing import Final
 
-from google.api_core.exceptions import RetryError
+from google.api_core.exceptions import GoogleAPIError, RetryError
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from requests import RequestException
 
+from tierloom.errors import StoreError, StoreUnavailable
 from tierloom.stores import file_failures
 
 TRY_AGAIN: Final = "see that the network is up, and try again"
@@ -21,6 +26,16 @@ _CURES: Final[dict[int, str]] = {
     HTTPStatus.FORBIDDEN: "grant it Storage Object User (roles/storage.objectUser) on the bucket",
     HTTPStatus.NOT_FOUND: "create the bucket, or correct its name",
 }
+_FAILED: Final = (GoogleAPIError, GoogleAuthError, InvalidResponse, DataCorruption, RequestException, OSError)
+
+
+@contextlib.contextmanager
+def explained(where: str) -> Iterator[None]:
+    """Turn what the client raises into a `StoreError`. Its own error is left out of the traceback too."""
+    try:
+        yield
+    except _FAILED as error:
+        raise (StoreUnavailable if may_pass(error) else StoreError)(f"{where}: {describe(error)}") from None
 
 
 def describe(error: Exception) -> str:
