@@ -18,7 +18,8 @@ from index_builder.probing.sizes import probed_sizes
 from index_builder.sampling import sample_live
 from pipelines.affording import questions, refuse_beyond
 from pipelines.commands.advice import Advice, as_json_object, as_lines
-from pipelines.commands.options import Size, cap_options, dimensions_option
+from pipelines.commands.options import Size, dimensions_option
+from pipelines.commands.spending_options import cap_options
 from pipelines.telling import say
 from tierloom.checkpoint import Checkpoint
 from tierloom.collection import Tier

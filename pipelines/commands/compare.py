@@ -9,7 +9,7 @@ import msgspec
 from index_builder.comparing.compare import QUERIES, compare
 from index_builder.comparing.comparison import ComparedGeneration, ComparedTier, Comparison
 from pipelines.affording import questions, refuse_beyond
-from pipelines.commands.options import cap_options
+from pipelines.commands.spending_options import cap_options
 from pipelines.commands.tables import size
 from tierloom.gate import Advantage, Estimate
 from tierloom.generations import percent_built, told

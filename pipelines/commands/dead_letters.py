@@ -5,7 +5,7 @@ import time
 import click
 import msgspec
 
-from pipelines.commands.options import concurrency_option, lane_option, spending_options
+from pipelines.commands.spending_options import concurrency_option, lane_option, spending_options
 from tierloom.dead_letter import DeadLetter
 from tierloom.errors import MissingExtra
 from tierloom.letters import read_letters

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 import tierloom
 from index_builder.gate.setting import documents_missing, sample_of_queries, set_gate
 from pipelines.affording import questions, refuse_beyond
-from pipelines.commands.options import cap_options
+from pipelines.commands.spending_options import cap_options
 from pipelines.commands.tables import count
 from pipelines.telling import say
 from tierloom.gate import Estimate, Gate, Quality

@@ -11,13 +11,8 @@ import click
 
 from pipelines.beam_options import split_arguments, with_machines
 from pipelines.cap import raise_if_left
-from pipelines.commands.options import (
-    concurrency_option,
-    delete_at_most_option,
-    field_options,
-    lane_option,
-    spending_options,
-)
+from pipelines.commands.options import delete_at_most_option, field_options
+from pipelines.commands.spending_options import concurrency_option, lane_option, spending_options
 from pipelines.commands.tables import count
 from pipelines.run_metrics import metrics_file_option
 from pipelines.running import Ran, Work, make_job, run

@@ -2,73 +2,18 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import timedelta
-from functools import wraps
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import click
 
 from tierloom.collection import parse_tier_name
 from tierloom.errors import CheckpointError
-from tierloom.spending.terms import Allowance, Caps, Lane
-
-concurrency_option = click.option(
-    "--concurrency",
-    default=8,
-    show_default=True,
-    type=click.IntRange(1, 1024),
-    help="Requests in flight to the model, per worker; with --lane batch, batches under way.",
-)
-
-lane_option = click.option(
-    "--lane",
-    default="requests",
-    show_default=True,
-    type=click.Choice(get_args(Lane)),
-    help="How the model is asked: request by request, or by the provider's Batch API, cheaper and within a day.",
-)
-
-
-def spending_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What a command that pays may spend, and how fast: an `Allowance`, as its argument `allowance`."""
-
-    @wraps(command)
-    def allowed(*arguments: Any, allowance: Allowance, caps: Caps, machines: int | None, **others: Any) -> None:
-        command(*arguments, allowance=replace(allowance, caps=caps, machines=machines), **others)
-
-    return _with_options(
-        rate_options(cap_options(allowed)),
-        click.option(
-            "--machines",
-            type=click.IntRange(1),
-            help="Over how many machines a --runner spreads its workers: each has its share of caps and limits.  "
-            "[default: what Beam's own options say]",
-        ),
-    )
-
-
-def cap_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What a command may spend: its argument `caps`."""
-
-    @wraps(command)
-    def capped(*arguments: Any, max_tokens: int | None, max_usd: float | None, **others: Any) -> None:
-        command(*arguments, caps=Caps(max_tokens, max_usd), **others)
-
-    return _with_options(
-        capped,
-        click.option("--max-tokens", type=click.IntRange(1), help="Stop before the model bills more tokens."),
-        click.option(
-            "--max-usd",
-            type=click.FloatRange(0, min_open=True),
-            help="Stop before the model costs more dollars, by the price in its checkpoint.",
-        ),
-    )
 
 
 def model_options(command: Callable[..., None]) -> Callable[..., None]:
     """The model of a second generation, and the tiers that it is served in."""
-    return _with_options(
+    return with_options(
         command,
         click.option("--model", required=True, help="A known model, or a TOML file that declares one."),
         click.option(
@@ -81,29 +26,6 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--base-url", help="Where an OpenAI-compatible endpoint answers."),
         click.option("--api-key-env", help="The environment variable that holds its key.  [default: OPENAI_API_KEY]"),
         click.option("--untrained-prefixes", is_flag=True, help="Accept tiers that the model was not trained for."),
-    )
-
-
-def rate_options(command: Callable[..., None]) -> Callable[..., None]:
-    """How fast a command may ask: an `Allowance` without caps, as its argument `allowance`."""
-
-    @wraps(command)
-    def allowed(*arguments: Any, requests_per_minute: int | None, tokens_per_minute: int | None, **others: Any) -> None:
-        allowance = Allowance(Caps(), requests_per_minute, tokens_per_minute)
-        command(*arguments, allowance=allowance, **others)
-
-    return _with_options(
-        allowed,
-        click.option(
-            "--requests-per-minute",
-            type=click.IntRange(1),
-            help="Ask no more often.  [default: the limit in the checkpoint]",
-        ),
-        click.option(
-            "--tokens-per-minute",
-            type=click.IntRange(1),
-            help="Send no more tokens.  [default: the limit in the checkpoint]",
-        ),
     )
 
 
@@ -136,7 +58,7 @@ def _dimensions(_: click.Context, __: click.Parameter, text: str) -> tuple[int, 
 
 def field_options(command: Callable[..., None]) -> Callable[..., None]:
     """Which fields of a record are which."""
-    return _with_options(
+    return with_options(
         command,
         click.option(
             "--id-field", default="id", show_default=True, help="The field of a record that is its document id."
@@ -214,7 +136,7 @@ def tier_names(_: click.Context, __: click.Parameter, given: str | Sequence[str]
 
 def graph_options(command: Callable[..., None]) -> Callable[..., None]:
     """How the graphs of a tier are built and searched."""
-    return _with_options(
+    return with_options(
         command,
         click.option(
             "--connectivity",
@@ -242,7 +164,7 @@ def graph_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def retention_options(command: Callable[..., None]) -> Callable[..., None]:
     """What a collection's retention is made of."""
-    return _with_options(
+    return with_options(
         command,
         click.option("--deletions", type=Duration(least=1), help="How long a deletion is remembered, such as 90d."),
         click.option("--versions", type=click.IntRange(1), help="How many of the newest versions are kept."),
@@ -250,9 +172,10 @@ def retention_options(command: Callable[..., None]) -> Callable[..., None]:
     )
 
 
-def _with_options(
+def with_options(
     command: Callable[..., None], *options: Callable[[Callable[..., None]], Callable[..., None]]
 ) -> Callable[..., None]:
+    """A command with these options, in this order in its help."""
     for option in reversed(options):
         command = option(command)
     return command

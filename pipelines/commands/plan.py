@@ -9,7 +9,8 @@ import click
 from index_builder.reembedding.planning import Wishes, plan_generation
 from pipelines.beam_options import split_arguments
 from pipelines.commands.ingest import described
-from pipelines.commands.options import field_options, model_options, rate_options
+from pipelines.commands.options import field_options, model_options
+from pipelines.commands.spending_options import rate_options
 from pipelines.plan_table import as_json, as_table
 from pipelines.planning import all_ranges, plan_ingest, plan_reembed
 from pipelines.reembedding import texts_of

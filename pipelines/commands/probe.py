@@ -13,8 +13,9 @@ from index_builder.probing.omissions import Omission, declared_steps, measure_om
 from index_builder.probing.prefixes import FEWEST_ROWS, MOST_ROWS, model_verdict, probe_prefixes
 from index_builder.probing.sizes import probed_sizes
 from pipelines.affording import refuse_beyond
-from pipelines.commands.options import cap_options, dimensions_option
+from pipelines.commands.options import dimensions_option
 from pipelines.commands.probing import Probed, embedded, of_collection, of_sources, stored_vectors
+from pipelines.commands.spending_options import cap_options
 from pipelines.telling import say, say_error
 from tierloom.checkpoint import Checkpoint, Role
 from tierloom.declaring import declared_checkpoint

@@ -12,14 +12,8 @@ from index_builder.reembedding.planning import Wishes, plan_generation, refuse_u
 from pipelines.beam_options import split_arguments, with_machines
 from pipelines.cap import raise_if_left
 from pipelines.checking_model import check_model_first
-from pipelines.commands.options import (
-    concurrency_option,
-    field_options,
-    graph_options,
-    lane_option,
-    model_options,
-    spending_options,
-)
+from pipelines.commands.options import field_options, graph_options, model_options
+from pipelines.commands.spending_options import concurrency_option, lane_option, spending_options
 from pipelines.commands.tables import count
 from pipelines.reembedding import Part, Reembedding
 from pipelines.run_metrics import metrics_file_option

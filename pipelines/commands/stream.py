@@ -8,7 +8,8 @@ import click
 
 from pipelines.beam_options import with_machines
 from pipelines.cap import raise_if_left
-from pipelines.commands.options import concurrency_option, delete_at_most_option, field_options, spending_options
+from pipelines.commands.options import delete_at_most_option, field_options
+from pipelines.commands.spending_options import concurrency_option, spending_options
 from pipelines.run_metrics import metrics_file_option, write_run_metrics
 from pipelines.running import make_job, quiet_beam, spending_together
 from pipelines.streaming.live_line import LiveLine
