@@ -17,8 +17,9 @@ from tierloom.mirroring.hollow import fetch_hollow
 from tierloom.shards.writer import sha256_of
 from tierloom.stored_object import StoredObject
 from tierloom.stores.file_failures import explained
-from tierloom.stores.local import LocalStore, make_folder, sync
+from tierloom.stores.local import LocalStore
 from tierloom.stores.store import Store
+from tierloom.stores.synced_files import make_folder, sync
 
 # One request, and what a killed pull fetches again of each object that was on its way.
 PIECE: Final = 8 << 20

@@ -10,7 +10,8 @@ from pathlib import Path
 from tierloom.errors import PullUnderWay
 from tierloom.lease import this_process
 from tierloom.stores.file_failures import explained
-from tierloom.stores.local import LOCKS, LocalStore, make_folder
+from tierloom.stores.local import LOCKS, LocalStore
+from tierloom.stores.synced_files import make_folder
 
 
 @contextmanager

@@ -15,7 +15,6 @@ import os
 import secrets
 import shutil
 import stat
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from tierloom import names
 from tierloom.errors import AlreadyExists, NotFound, RevisionMismatch, StoreError
 from tierloom.stores.file_failures import explained
 from tierloom.stores.store import Listed, Revision
+from tierloom.stores.synced_files import linked, make_folder, make_young, read_at, sync, write
 
 # Neither is a name that `names.is_safe` accepts, so no object can collide with them.
 SCRATCH: Final = ".scratch"
@@ -54,7 +54,7 @@ class LocalStore:
     def create(self, name: str, data: bytes) -> None:
         final = self._path(name)
         with explained(final), self._temporary() as temporary:
-            _write(temporary, data)
+            write(temporary, data)
             self._publish(temporary, final)
 
     def create_from_file(self, name: str, path: Path) -> None:
@@ -80,7 +80,7 @@ class LocalStore:
         if offset < 0 or length < 0:
             raise ValueError(f"{name}: a range of {length} bytes from {offset} is not one")
         with self._opened(name) as descriptor:
-            data = _read_at(descriptor, offset, length)
+            data = read_at(descriptor, offset, length)
         if len(data) < length:
             raise StoreError(f"{self._path(name)} ends before byte {offset + length}: {len(data)} bytes from {offset}")
         return data
@@ -107,7 +107,7 @@ class LocalStore:
             if (current[1] if current else None) != expected:
                 raise RevisionMismatch(f"{final} was changed by another writer; read it again and decide anew")
             with self._temporary() as temporary:
-                _write(temporary, data)
+                write(temporary, data)
                 make_folder(final.parent)
                 temporary.replace(final)
             sync(final.parent)
@@ -117,7 +117,7 @@ class LocalStore:
         path = self._path(name)
         with explained(path), self._together(), contextlib.suppress(NotFound):
             with self._opened(name) as descriptor:
-                _make_young(descriptor)
+                make_young(descriptor)
             return True
         return False
 
@@ -193,7 +193,7 @@ class LocalStore:
         """Give a written and synced file its name for good. Raises `AlreadyExists` if other bytes have it."""
         make_folder(final.parent)
         # What was found may be removed before it can be renewed.
-        while not (_linked(temporary, final) or self._found(temporary, final)):
+        while not (linked(temporary, final) or self._found(temporary, final)):
             pass
         # Also for an object that was found there: whoever made it may not have come to this line.
         sync(final.parent)
@@ -203,7 +203,7 @@ class LocalStore:
             with self._opened(final.relative_to(self.root).as_posix()) as descriptor:
                 if not filecmp.cmp(written, final, shallow=False):
                     raise AlreadyExists(f"{final} exists already, with other content; objects are never replaced")
-                _make_young(descriptor)
+                make_young(descriptor)
             return True
         return False
 
@@ -226,59 +226,8 @@ class LocalStore:
                 fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync(path: Path) -> None:
-    """Bring a file's bytes, or a folder's names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, and bring their names to the disk."""
-    if folder.is_dir():
-        return
-    make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    sync(folder.parent)
-
-
-def _linked(temporary: Path, final: Path) -> bool:
-    try:
-        os.link(temporary, final)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _make_young(descriptor: int) -> None:
-    """Move a file's time to now, and by a nanosecond at least: the clock of a file system may be slow to tick."""
-    now = max(time.time_ns(), os.fstat(descriptor).st_mtime_ns + 1)
-    try:
-        os.utime(descriptor, ns=(now, now))
-    except PermissionError:
-        # Who may write a file of another user may not choose its time.
-        os.utime(descriptor)
-
-
 def _mark(found: os.stat_result) -> str:
     return f"{found.st_ino} {found.st_mtime_ns}"
-
-
-def _read_at(descriptor: int, offset: int, length: int) -> bytes:
-    """Up to `length` bytes; fewer only at the end. One `pread` never gives more than about 2 GiB."""
-    data = os.pread(descriptor, length, offset)
-    if len(data) in (0, length):
-        return data
-    return data + _read_at(descriptor, offset + len(data), length - len(data))
 
 
 def _walk(folder: Path, root: Path) -> Iterator[Listed]:
