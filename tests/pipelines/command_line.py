@@ -26,6 +26,9 @@ KEY = "sk-planted+0123456789/abcdef=="
 KEY_VARIABLE = "TIERLOOM_TEST_KEY"
 ROOT = Path(__file__).parents[2]
 
+# Before a command that is sent Ctrl-C: a shell's `&` has its children ignore it, and these tests may be among them.
+HEEDS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+
 _PROGRESS = re.compile(r"reading [\d,]+ files?, |[\d,]+ chunks, |version \d+: [\d.]+% of the way")
 
 

@@ -15,6 +15,7 @@ import tierloom
 from tests.embedders.batch_server import BatchServer, Call
 from tests.embedders.endpoint import Reply, error, vector_of
 from tests.pipelines.command_line import (
+    HEEDS_CTRL_C,
     KEY_VARIABLE,
     ROOT,
     apart,
@@ -105,6 +106,16 @@ def nth(method: str, path: str, number: int) -> Callable[[Call], bool]:
     return is_it
 
 
+@pytest.fixture
+def victims() -> Iterator[list["subprocess.Popen[str]"]]:
+    """Processes of their own; none outlives its test."""
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait(timeout=20)
+
+
 MOMENTS = {
     "after the upload": ("after", "POST", "/files", 2),
     "after the submission": ("after", "POST", "/batches", 2),
@@ -117,9 +128,11 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_killed_run_is_finished_by_the_next(server: BatchServer, store: Path, source: Path, moment: str) -> None:
+def test_a_killed_run_is_finished_by_the_next(
+    server: BatchServer, store: Path, source: Path, victims: list["subprocess.Popen[str]"], moment: str
+) -> None:
     when, method, path, number = MOMENTS[moment]
-    is_it, victims = nth(method, path, number), list[subprocess.Popen[bytes]]()
+    is_it = nth(method, path, number)
 
     def kill(call: Call) -> Reply | None:
         if is_it(call):
@@ -130,7 +143,9 @@ def test_a_killed_run_is_finished_by_the_next(server: BatchServer, store: Path, 
     setattr(server, when, kill)
     command = apart(("ingest", store, source, "--lane", "batch"), AT_ONCE)
     with server.held():
-        victims.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        victims.append(
+            subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
+        )
     assert victims[0].wait(timeout=100) == -signal.SIGKILL
     assert head_of(store).version == 0
 
@@ -143,8 +158,10 @@ def test_a_killed_run_is_finished_by_the_next(server: BatchServer, store: Path, 
     ok(run("gc", store))
 
 
-def test_ctrl_c_ends_the_wait_and_says_how_to_go_on(server: BatchServer, store: Path, source: Path) -> None:
-    is_it, victims = nth("GET", "/batches/", 5), list[subprocess.Popen[str]]()
+def test_ctrl_c_ends_the_wait_and_says_how_to_go_on(
+    server: BatchServer, store: Path, source: Path, victims: list["subprocess.Popen[str]"]
+) -> None:
+    is_it = nth("GET", "/batches/", 5)
 
     def interrupt(call: Call) -> Reply | None:
         if is_it(call):
@@ -153,7 +170,7 @@ def test_ctrl_c_ends_the_wait_and_says_how_to_go_on(server: BatchServer, store: 
 
     server.looks = 1 << 30
     server.before = interrupt
-    command = apart(("ingest", store, source, "--lane", "batch"), AT_ONCE)
+    command = apart(("ingest", store, source, "--lane", "batch"), f"{HEEDS_CTRL_C}\n{AT_ONCE}")
     with server.held():
         victims.append(
             subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

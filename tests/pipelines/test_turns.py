@@ -13,6 +13,7 @@ import pytest
 from pipelines.commands.ingest import turn_to_sync
 from tests.embedders.endpoint import Asked, Endpoint
 from tests.pipelines.command_line import (
+    HEEDS_CTRL_C,
     ROOT,
     Finished,
     apart,
@@ -229,17 +230,13 @@ def test_a_sync_that_was_killed_is_started_again_at_once(store: LocalStore, sour
     assert head_of(store.root).documents.live == DOCUMENTS
 
 
-# A shell's `&` has its children ignore Ctrl-C, and these tests may be among them.
-LISTENING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-
-
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_lets_go_of_the_turn(
     store: LocalStore, source: Path, endpoint: Endpoint, number: signal.Signals, status: int
 ) -> None:
     endpoint.script = sender = Signaller(number)
     metrics = store.root.parent / "run.prom"
-    with started("ingest", store.root, source, "--sync", "--metrics-file", metrics, before=LISTENING) as victim:
+    with started("ingest", store.root, source, "--sync", "--metrics-file", metrics, before=HEEDS_CTRL_C) as victim:
         sender.victim = victim
         finished = ended(victim)
     assert finished.status == status
