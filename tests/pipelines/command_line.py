@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
+
 import tierloom
 from pipelines.cli import main
 from pipelines.exit_codes import ExitCode
@@ -26,6 +28,8 @@ KEY = "sk-planted+0123456789/abcdef=="
 KEY_VARIABLE = "TIERLOOM_TEST_KEY"
 ROOT = Path(__file__).parents[2]
 
+# Of what happens by lot: the first in each run of the tests, all of them in `make torture`.
+SEEDS = (0, pytest.param(1, marks=pytest.mark.long), pytest.param(2, marks=pytest.mark.long))
 # Before a command that is sent Ctrl-C: a shell's `&` has its children ignore it, and these tests may be among them.
 HEEDS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 

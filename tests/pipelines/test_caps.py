@@ -10,6 +10,7 @@ from pipelines.exit_codes import ExitCode
 from tests.embedders.endpoint import Asked, Endpoint, Reply, error
 from tests.one_canary import ASIDE, WATCHED, keep_one_canary
 from tests.pipelines.command_line import (
+    SEEDS,
     Finished,
     assert_whole,
     declare,
@@ -274,7 +275,7 @@ class Flaky:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_two_worker_processes_do_not_pass_the_cap_together(
     tmp_path: Path, endpoint: Endpoint, source: Path, seed: int
 ) -> None:

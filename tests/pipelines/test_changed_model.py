@@ -74,7 +74,7 @@ def grow(source: Path, *texts: str) -> None:
         lines.writelines(json.dumps({"id": text, "sequence": 1, "text": text}) + "\n" for text in texts)
 
 
-@pytest.mark.parametrize(("at", "workers"), [(1, 1), (3, 1), (9, 1), (3, 2)])
+@pytest.mark.parametrize(("at", "workers"), [(1, 1), (9, 1), (3, 2)])
 def test_a_model_that_changes_during_a_run_publishes_nothing(
     tmp_path: Path, endpoint: Endpoint, store: Path, source: Path, at: int, workers: int
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.embedders.endpoint import Asked, Endpoint, Reply, answer, error
 from tests.generations import agreed_texts, open_generation
-from tests.pipelines.command_line import ROOT, apart, declare, head_of, init, ok, run, write_records
+from tests.pipelines.command_line import ROOT, SEEDS, apart, declare, head_of, init, ok, run, write_records
 from tests.pipelines.docstrings import questions_and_answers
 from tests.pipelines.test_killed import Killer
 from tierloom.declaring import declared_checkpoint
@@ -114,7 +114,7 @@ def test_changes_meanwhile_go_into_both(store: Path, model: Path, endpoint: Endp
     ok(run("verify", store))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_killed_one_is_finished_by_the_next(
     store: Path, model: Path, endpoint: Endpoint, seed: int, tmp_path: Path
 ) -> None:
