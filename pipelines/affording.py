@@ -1,12 +1,11 @@
 """Caps of commands that ask a model all at once: what they need is counted first, and either all of it is asked or
 nothing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from tierloom.checkpoint import Checkpoint
-from tierloom.errors import CapReached
+from tierloom.errors import CapReached, MissingExtra
 from tierloom.spending.terms import PICO, Allowance, Caps, Spending, spending_for
-from transforms.chunking.tokens import open_count
 
 # A model, and what it would be sent, prompts included.
 Asked = tuple[Checkpoint, Sequence[str]]
@@ -20,10 +19,20 @@ def refuse_beyond(caps: Caps, asked: Iterable[Asked]) -> None:
     tokens = picodollars = 0
     for checkpoint, inputs in asked:
         spending = spending_for(checkpoint, Allowance(caps))
-        counted = sum(open_count(checkpoint.tokenizer)(inputs))
+        counted = sum(exact_count(checkpoint)(inputs))
         tokens += counted
         picodollars += counted * spending.picodollars_per_token
     _refuse(Spending(caps), tokens, picodollars)
+
+
+def exact_count(checkpoint: Checkpoint) -> Callable[[Sequence[str]], list[int]]:
+    """Counts the tokens of inputs by the checkpoint's own tokenizer. Raises `MissingExtra` or `CheckpointError`."""
+    try:
+        # Late: an optional extra, which nothing but a cap needs here.
+        from transforms.chunking.tokens import open_count
+    except ModuleNotFoundError as error:
+        raise MissingExtra("pipeline", f"a cap ({error.name})") from error
+    return open_count(checkpoint.tokenizer)
 
 
 def _refuse(allowed: Spending, tokens: int, picodollars: int) -> None:

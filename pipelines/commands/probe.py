@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from index_builder.probing.omissions import Omission, declared_steps, measure_omissions, omission_inputs
 from index_builder.probing.prefixes import FEWEST_ROWS, MOST_ROWS, model_verdict, probe_prefixes
 from index_builder.probing.sizes import probed_sizes
-from pipelines.affording import refuse_beyond
+from pipelines.affording import exact_count, refuse_beyond
 from pipelines.commands.options import dimensions_option
 from pipelines.commands.probing import Probed, embedded, of_collection, of_sources, stored_vectors
 from pipelines.commands.spending_options import cap_options
@@ -25,7 +25,6 @@ from tierloom.errors import CapReached, TierloomError
 from tierloom.gate import Estimate, PrefixProbe, Verdict
 from tierloom.spending.account import Account
 from tierloom.spending.terms import Allowance, Caps, spending_for
-from transforms.chunking.tokens import open_count
 
 # What is embedded again to show what leaving out a declared step does.
 _OMISSION_TEXTS: Final = 1000
@@ -125,8 +124,8 @@ class _Asking:
 
     def __init__(self, checkpoint: Checkpoint, caps: Caps) -> None:
         self._checkpoint = checkpoint
+        self._count = exact_count(checkpoint) if caps else _byte_counts
         # What was counted beforehand may be billed twice, where requests fail.
-        self._count = open_count(checkpoint.tokenizer)
         self._account = Account(spending_for(checkpoint, Allowance(caps)))
         self._embedders: dict[Role, Embedder] = {}
 
@@ -152,9 +151,14 @@ class _Asking:
         self._account.close()
 
 
+def _byte_counts(inputs: Sequence[str]) -> list[int]:
+    """What bounds the tokens of each input, without a tokenizer."""
+    return [len(text.encode()) for text in inputs]
+
+
 def _announce(checkpoint: Checkpoint, inputs: Sequence[str]) -> None:
     """What will be paid for."""
-    count, most = len(inputs), sum(len(text.encode()) for text in inputs)
+    count, most = len(inputs), sum(_byte_counts(inputs))
     say(f"embedding {count:,} inputs of up to {most:,} tokens with {checkpoint.space.model}", "embedding", inputs=count)
 
 

@@ -41,7 +41,11 @@ READING: list[tuple[str, ...]] = [
     ("channels", "STORE"),
     ("serving", "STORE"),
     ("gc", "STORE", "--dry-run"),
+    ("gate", "STORE"),
     ("search", "--help"),
+    ("compare", "--help"),
+    ("advise", "--help"),
+    ("probe", "--help"),
     ("--help",),
     ("--version",),
 ]
@@ -55,7 +59,7 @@ def test_reading_imports_nothing_heavy(store: Path, arguments: tuple[str, ...]) 
     assert json.loads(finished.err) == []
 
 
-@pytest.mark.parametrize("arguments", READING[:9], ids=" ".join)
+@pytest.mark.parametrize("arguments", READING[:10], ids=" ".join)
 def test_reading_works_where_the_extras_are_not_installed(store: Path, arguments: tuple[str, ...]) -> None:
     command = [store if argument == "STORE" else argument for argument in arguments]
     assert run_apart(*command, before=FORBIDDEN).out == run(*command).out
